@@ -285,7 +285,10 @@ class SpecialistConfig(Settings):
     Where the published values are others, `PUBLISHED_PARADIGMS` in `presets.py` has them.
 
     Attributes:
-        iterations: Optimiser steps.
+        averaged_networks: So many networks are trained, each from other random numbers, and their
+            probabilities averaged (ours). Cross-fitted ones, and those that SAM is trained with,
+            are single.
+        iterations: Optimiser steps of each.
         batch_size: Labelled patches per step; as many unlabelled ones are added by a paradigm
             that uses them.
         patch_size: Edge of the square (cubic) training patch in working pixels.
@@ -318,6 +321,7 @@ class SpecialistConfig(Settings):
         roi: What the network is given of a volume.
     """
 
+    averaged_networks: Positive = 1
     iterations: Positive = 2000
     batch_size: Positive = 12
     patch_size: Positive = 128

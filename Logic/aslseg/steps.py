@@ -9,7 +9,9 @@ from aslseg.events import RunProgress
 _TITLES = (
     (r"cross-fitted-(\d+)-(.+)", r"checking network \1: \2"),
     (r"cross-fitted-alone-(\d+)-(.+)", r"checking network \1 without SAM: \2"),
+    (r"specialist-(.+)-network-(\d+)", r"specialist network \2: \1"),
     (r"specialist-(.+)", r"specialist network: \1"),
+    (r"supervised-(.+)-network-(\d+)", r"specialist network \2 on your labels alone: \1"),
     (r"supervised-(.+)", r"specialist network on your labels alone: \1"),
     (r"adaptation-(.+)", r"network that joins specialist and SAM: \1"),
     (r"sam-(.+)", r"tuning SAM: \1"),

@@ -28,6 +28,7 @@ from aslseg.inference.lesion_classifier import classifier_path, fixed_rule, load
 from aslseg.inference.lesion_stage import LesionStage
 from aslseg.inference.refinement import Refiner, UseSam, UseSpecialist
 from aslseg.networks.adaptation import AdaptationNetwork, build_adaptation
+from aslseg.networks.averaged import load_networks
 from aslseg.networks.checkpoints import (
     SNAPSHOTS,
     adaptation_path,
@@ -77,11 +78,11 @@ def load_stage(
         WeightsError: When a file is missing, damaged, or of a network of other sizes.
     """
     settings = context.config.stage(stage.parent_name)
-    paths = specialist_paths(folder, stage)
-    networks = [network(stage, settings) for _ in paths]
-    for built, path in zip(networks, paths, strict=True):
-        load_weights(built, path, "specialist")
-    return [built.to(context.device).eval() for built in networks]
+    loaded = [
+        load_networks(lambda: network(stage, settings), path, "specialist")
+        for path in specialist_paths(folder, stage)
+    ]
+    return [one.to(context.device).eval() for one in loaded]
 
 
 def assemble_cascade(

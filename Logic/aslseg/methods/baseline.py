@@ -30,7 +30,12 @@ def run_round(context: RunContext, this: Round) -> RoundOutcome:
 
 
 def run_with(
-    context: RunContext, this: Round, build: Build, network: BuildNetwork = build_network
+    context: RunContext,
+    this: Round,
+    build: Build,
+    network: BuildNetwork = build_network,
+    *,
+    is_single: bool = False,
 ) -> RoundOutcome:
     """Run a round in which the specialist is trained with the SSL methods of `build`.
 
@@ -39,8 +44,10 @@ def run_with(
         this: Number and folder of the round, and the outcome of the round before.
         build: Builds the SSL method of each stage.
         network: Builds the network of each stage, like that of `build`.
+        is_single: Train one network of each stage, also where the settings average several.
     """
-    plan = replace(training_plan_of(context, this, build), network=network)
+    plan = training_plan_of(context, this, build)
+    plan = replace(plan, network=network, is_single=is_single)
     trained = train_cascade(context, plan)
     lesion_stage = lesion_stage_of(context, plan, trained)
     ensemble = specialist_alone(context, trained.specialist, lesion_stage)

@@ -61,7 +61,7 @@ def run_round(context: RunContext, this: Round) -> RoundOutcome:
     def build(_: SSLName, stage: CascadeStage, settings: SpecialistConfig) -> SSLMethod:
         return CrossPrompting(lambda: network(stage, settings), settings, context.config.cpcsam)
 
-    return run_with(context, this, build, network)
+    return run_with(context, this, build, network, is_single=True)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -78,7 +78,8 @@ def run_round(context: RunContext, this: Round) -> RoundOutcome:
     first = training_plan_of(context, this, co_training(context))
     if context.config.scsam.gate and not passes_gate(context, this, first, _with_sam(context)):
         return run_with(context, this, default_ssl_method)
-    plan = training_plan_of(context, this, co_training(context, co_trained_before(context, this)))
+    build = co_training(context, co_trained_before(context, this))
+    plan = replace(training_plan_of(context, this, build), is_single=True)
     trained = train_cascade(context, plan)
     lesion_stage = lesion_stage_of(context, replace(plan, build=first.build), trained)
     ensemble = scsam_ensemble(context, trained.specialist, this.folder, lesion_stage)

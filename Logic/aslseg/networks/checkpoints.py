@@ -184,7 +184,15 @@ def load_weights(module: nn.Module, path: Path, kind: str) -> None:
     Raises:
         WeightsError: As `load_checkpoint`, and when the network has other layers or sizes.
     """
-    tensors = load_checkpoint(path, kind).tensors
+    load_tensors(module, load_checkpoint(path, kind).tensors, path)
+
+
+def load_tensors(module: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Fill a network with weights by name that were read from a file.
+
+    Raises:
+        WeightsError: When the network has other layers or sizes.
+    """
     try:
         module.load_state_dict(tensors)
     except RuntimeError as error:

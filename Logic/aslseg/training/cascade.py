@@ -1,10 +1,10 @@
-"""Training of the specialist: one network per stage, parents first."""
+"""Training of the specialist: one network per stage, or several to average, parents first."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -14,7 +14,14 @@ from aslseg.config import RunConfig, SpecialistConfig, SSLName
 from aslseg.context import RunContext
 from aslseg.distributed import Part, my_part, together
 from aslseg.inference.loading import BuildNetwork, TrainedCascade, assemble_cascade, load_stage
-from aslseg.networks.checkpoints import SNAPSHOTS, Checkpoint, save_checkpoint, specialist_paths
+from aslseg.networks.averaged import joined, network_of
+from aslseg.networks.checkpoints import (
+    SNAPSHOTS,
+    Checkpoint,
+    load_checkpoint,
+    save_checkpoint,
+    specialist_paths,
+)
 from aslseg.networks.unet import build_network
 from aslseg.preprocessing.patches import Batch, BatchSource, TrainingCase
 from aslseg.storage import copy_atomic
@@ -30,6 +37,9 @@ from aslseg.training.trainer import (
     network_recorder,
     spare_threads,
 )
+
+SEED_STEP = 10_007
+"""From the seed of a network to that of the next one that it is averaged with."""
 
 
 def scheduled(
@@ -80,6 +90,7 @@ class CascadeTrainingPlan:
         name: Of the training, in progress events and metrics.
         out_of_fold_models: By case id, networks (by stage name) that were not trained on the case.
         kept: Folder whose stages without a parent are used as they are; None trains all stages.
+        is_single: Train one network of each stage, also where the settings average several.
     """
 
     folder: Path
@@ -94,17 +105,19 @@ class CascadeTrainingPlan:
     name: str = "specialist"
     out_of_fold_models: Mapping[str, Mapping[str, nn.Module]] = field(default_factory=dict)
     kept: Path | None = None
+    is_single: bool = False
 
     def settings(self, config: RunConfig, stage: CascadeStage) -> SpecialistConfig:
         """Return the settings that a stage is trained with."""
-        return scheduled(config, stage, self.share, self.rate)
+        settings = scheduled(config, stage, self.share, self.rate)
+        return settings.model_copy(update={"averaged_networks": 1}) if self.is_single else settings
 
 
 def train_cascade(context: RunContext, plan: CascadeTrainingPlan) -> TrainedCascade:
-    """Train one network per stage, parents first.
+    """Train the networks of each stage, parents first.
 
-    Stages whose weights are in the folder already are loaded, not trained; copies of images that a
-    process left there when it was ended are deleted.
+    Stages whose weights are in the folder already are loaded, not trained; what a process left
+    there when it was ended, copies of images and networks to be averaged, is deleted at the end.
 
     Raises:
         ProjectError: When no label has any voxel of a stage's targets.
@@ -119,7 +132,8 @@ def train_cascade(context: RunContext, plan: CascadeTrainingPlan) -> TrainedCasc
             parents = {name: networks[-1] for name, networks in stages.items()}
             _train_stage(context, plan, stage, parents)
         stages[stage.name] = load_stage(context, plan.folder, stage, plan.network)
-    shutil.rmtree(_roi_folder(plan), ignore_errors=True)
+    for left in (_roi_folder(plan), _single_folder(plan)):
+        shutil.rmtree(left, ignore_errors=True)
     return assemble_cascade(context, stages)
 
 
@@ -140,35 +154,94 @@ def _train_stage(
         plan.left_out,
     )
     labelled = labelled_cases(context, preparation)
-    ssl_method = _start(context, plan, stage, settings)
-    unlabelled = []
-    if ssl_method.uses_unlabelled:
-        unlabelled = unlabelled_cases(context, preparation)
-    training = _StageTraining(f"{plan.name}-{stage.name}", plan.folder, stage, settings)
-    together(_fit, context, training, ssl_method, (labelled, unlabelled))
+    unlabelled: list[TrainingCase] | None = None
+    trainings = _trainings(plan, stage, settings, context.config.seed)
+    for number, training in enumerate(trainings):
+        if training.is_done:
+            continue
+        ssl_method = _start(context, plan, training, number)
+        if ssl_method.uses_unlabelled and unlabelled is None:
+            unlabelled = unlabelled_cases(context, preparation)
+        together(_fit, context, training, ssl_method, (labelled, unlabelled or []))
+    if len(trainings) > 1:
+        _average(trainings, plan.folder)
     shutil.rmtree(preparation.rois, ignore_errors=True)
 
 
 @dataclass(frozen=True, slots=True)
 class _StageTraining:
-    """What the training of a stage is called, where its weights go, and its settings."""
+    """What the training of a network is called, where its weights go, its settings and seed."""
 
     name: str
     folder: Path
     stage: CascadeStage
     settings: SpecialistConfig
+    seed: int
 
-    def schedule(self, seed: int) -> Schedule:
-        """Return length and learning rate, and the snapshots that the stage is loaded with."""
+    @property
+    def paths(self) -> list[Path]:
+        """The files of its weights."""
+        return specialist_paths(self.folder, self.stage)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether it was trained to the end."""
+        return self.paths[-1].exists()
+
+    @property
+    def schedule(self) -> Schedule:
+        """Length and learning rate, and the snapshots that the stage is loaded with."""
         return Schedule(
             name=self.name,
             steps=self.settings.iterations,
             learning_rate=self.settings.learning_rate,
             weight_decay=self.settings.weight_decay,
             optimiser=self.settings.optimiser,
-            seed=seed,
+            seed=self.seed,
             snapshots=SNAPSHOTS,
         )
+
+    def save(self, number: int, tensors: dict[str, Tensor]) -> None:
+        """Write the weights of a snapshot, or those of the end."""
+        facts = {"stage": self.stage.name, "settings": self.settings.model_dump(mode="json")}
+        save_checkpoint(self.paths[number], Checkpoint("specialist", tensors, facts))
+
+
+def _trainings(
+    plan: CascadeTrainingPlan, stage: CascadeStage, settings: SpecialistConfig, seed: int
+) -> list[_StageTraining]:
+    """Return the trainings of a stage: one, or those of all networks that are averaged."""
+    name = f"{plan.name}-{stage.name}"
+    if settings.averaged_networks == 1:
+        return [_StageTraining(name, plan.folder, stage, settings, seed)]
+    return [
+        _StageTraining(
+            network_name(name, number),
+            _single_folder(plan) / str(number),
+            stage,
+            settings,
+            seed + number * SEED_STEP,
+        )
+        for number in range(settings.averaged_networks)
+    ]
+
+
+def network_name(name: str, number: int) -> str:
+    """Return what the training of one of several networks is called, counted from 0."""
+    return f"{name}-network-{number + 1}" if number else name
+
+
+def _average(trainings: Sequence[_StageTraining], folder: Path) -> None:
+    """Write the weights of several networks as those of one stage; the last file says all is there.
+
+    Args:
+        trainings: All of them done.
+        folder: Where the stage is looked for.
+    """
+    whole = replace(trainings[0], folder=folder)
+    for number in range(len(whole.paths)):
+        states = [load_checkpoint(one.paths[number], "specialist").tensors for one in trainings]
+        whole.save(number, joined(states))
 
 
 def _roi_folder(plan: CascadeTrainingPlan) -> Path:
@@ -176,13 +249,27 @@ def _roi_folder(plan: CascadeTrainingPlan) -> Path:
     return plan.folder / "rois"
 
 
+def _single_folder(plan: CascadeTrainingPlan) -> Path:
+    """Return where networks lie that are to be averaged, until all of a stage are trained."""
+    return plan.folder / "single-networks"
+
+
 def _start(
-    context: RunContext, plan: CascadeTrainingPlan, stage: CascadeStage, settings: SpecialistConfig
+    context: RunContext, plan: CascadeTrainingPlan, training: _StageTraining, number: int
 ) -> SSLMethod:
-    torch.manual_seed(context.config.seed)
-    ssl_method = plan.build(plan.ssl_name, stage, settings)
+    """Return what trains a network, with random weights or those of the same network before.
+
+    Args:
+        context: The device.
+        plan: Of all stages.
+        training: Of this network.
+        number: Of the network in its stage, from 0.
+    """
+    stage = training.stage
+    torch.manual_seed(training.seed)
+    ssl_method = plan.build(plan.ssl_name, stage, training.settings)
     if stage.name in plan.start:
-        known = plan.start[stage.name].state_dict()
+        known = network_of(plan.start[stage.name], number).state_dict()
         ssl_method.student.load_state_dict(known)
         ssl_method.average.load_state_dict(known)
     return ssl_method.to(context.device)
@@ -194,16 +281,13 @@ def _fit(
     ssl_method: SSLMethod,
     cases: tuple[list[TrainingCase], list[TrainingCase]],
 ) -> None:
-    stage, settings = training.stage, training.settings
-    paths = specialist_paths(training.folder, stage)
+    settings, folder = training.settings, training.folder
     ssl_method.setup(cases[1])
 
     def keep(number: int) -> None:
-        tensors = ssl_method.average.state_dict()
-        facts = {"stage": stage.name, "settings": settings.model_dump(mode="json")}
-        save_checkpoint(paths[number], Checkpoint("specialist", tensors, facts))
+        training.save(number, ssl_method.average.state_dict())
 
-    prepare = _batches(context, settings, ssl_method.unlabelled_draws, cases)
+    prepare = _batches(context, training, ssl_method.unlabelled_draws, cases)
     with (
         Prefetch(prepare, settings.iterations, spare_threads(context.device)) as batches,
         network_recorder(training.name, context.device, batches) as recorder,
@@ -211,9 +295,9 @@ def _fit(
         ssl_method.recorder = recorder
         trainer = Trainer(
             ssl_method,
-            training.schedule(context.config.seed),
+            training.schedule,
             context.device,
-            paths[-1].parent,
+            folder,
             after_step=ssl_method.after_step,
             snapshot=keep,
             configure_optimizers=ssl_method.configure_optimizers(),
@@ -227,18 +311,18 @@ def _fit(
 
         trainer.run(step_loss, context.monitor)
     if my_part().is_first:
-        ssl_method.save_more(paths[-1].parent, stage.name)
-        keep(len(paths) - 1)
+        ssl_method.save_more(folder, training.stage.name)
+        keep(len(training.paths) - 1)
 
 
 def _batches(
     context: RunContext,
-    settings: SpecialistConfig,
+    training: _StageTraining,
     unlabelled_draws: int,
     cases: tuple[list[TrainingCase], list[TrainingCase]],
 ) -> Callable[[int, Part], tuple[Batch, Batch | None]]:
     """Return a function that cuts labelled and unlabelled patches of a step."""
-    seed, device = context.config.seed, context.device
+    settings, seed, device = training.settings, training.seed, context.device
     human_share = context.config.reliability.human_share
     labelled = BatchSource(cases[0], settings, seed, 0, human_share, device)
     drawn = settings.model_copy(update={"batch_size": settings.batch_size * unlabelled_draws})

@@ -121,6 +121,7 @@ def cross_fitted_models(
             left_out=fold,
             name=f"{name}-{number}",
             out_of_fold_models={},
+            is_single=True,
         )
         try:
             model = OutOfFoldModel(train_cascade(context, without), fold, folder)

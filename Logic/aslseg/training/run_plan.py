@@ -19,7 +19,7 @@ from aslseg.project.case import Case
 from aslseg.project.project import Project
 from aslseg.targets import CascadeStage, cascade_stages, is_given
 from aslseg.training.calibration import Speed
-from aslseg.training.cascade import scheduled, step_voxels
+from aslseg.training.cascade import network_name, scheduled, step_voxels
 from aslseg.training.co_training_gate import ALONE
 from aslseg.training.cross_fitting import CROSS_FITTED, folds_of
 from aslseg.training.fusion import fold_steps
@@ -200,7 +200,7 @@ class CaseTimes:
             stages.append((self.config.lesion, PARENT_SHARE))
         for settings, share in stages:
             seen = share * self._organ_px / settings.roi.pixel_mm**2 / 1e6
-            mvoxels += seen * (2 if settings.mirror else 1)
+            mvoxels += seen * (2 if settings.mirror else 1) * settings.averaged_networks
         return FORWARD_SHARE * self.supervised_s * mvoxels
 
     def encoding_s(self, cases: Sequence[Case]) -> float:
@@ -293,10 +293,17 @@ class _Plan:
             trains_sam = self.config.method in ("scsam", "cpcsam") and not name.startswith(ALONE)
             prompts_sam = self.config.method == "semisam" and name == "specialist"
             if trains_sam:
-                step = self._with_sam(step, stage)
-            elif prompts_sam:
+                yield self._with_sam(step, stage)
+                continue
+            if prompts_sam:
                 step = self._prompting_sam(step, stage)
-            yield step
+            yield from self._each_network(step, stage) if name == "specialist" else (step,)
+
+    def _each_network(self, step: PlannedStep, stage: CascadeStage) -> Iterator[PlannedStep]:
+        """Yield the training of each of the networks that are averaged."""
+        yield step
+        for number in range(1, self.config.stage(stage.parent_name).averaged_networks):
+            yield replace(step, task=network_name(step.task, number), before_s=0.0)
 
     def _with_sam(self, step: PlannedStep, stage: CascadeStage) -> PlannedStep:
         """Return a training whose patches are SAM's pictures too; in CPC-SAM SAM's alone."""
@@ -324,7 +331,8 @@ class _Plan:
     def _supervised(self, number: int) -> Iterator[PlannedStep]:
         for stage in trained_stages(self.project):
             name = f"specialist-{stage.name}"
-            yield self._stage(number, name, stage, 1.0, self.times.supervised_s, "supervised")
+            step = self._stage(number, name, stage, 1.0, self.times.supervised_s, "supervised")
+            yield from self._each_network(step, stage)
 
     def _stage(
         self,

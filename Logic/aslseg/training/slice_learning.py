@@ -22,6 +22,7 @@ from aslseg.distributed import Part
 from aslseg.errors import ConfigError
 from aslseg.events import Monitor
 from aslseg.inference.cascade import Specialist
+from aslseg.networks.averaged import network_of
 from aslseg.preprocessing.patches import BatchSource, TrainingCase
 from aslseg.preprocessing.roi import build_roi
 from aslseg.training.cascade import default_ssl_method
@@ -189,10 +190,11 @@ def _start(specialist: Specialist, drawn: DrawnSlices) -> SSLMethod:
     """Return what trains a network by labels alone: a copy of the run's, else a new one."""
     torch.manual_seed(specialist.config.seed)
     method = default_ssl_method("supervised", drawn.stage, specialist.config.organ)
-    network = specialist.networks.get(drawn.stage.name)
-    if network is not None:
-        method.student.load_state_dict(network.state_dict())
-        method.average.load_state_dict(network.state_dict())
+    trained = specialist.networks.get(drawn.stage.name)
+    if trained is not None:
+        known = network_of(trained, 0).state_dict()
+        method.student.load_state_dict(known)
+        method.average.load_state_dict(known)
     return method.to(specialist.device)
 
 

@@ -1,0 +1,139 @@
+"""Several networks of a stage are trained from other random numbers, and averaged."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from aslseg.context import RunContext
+from aslseg.inference.loading import TrainedCascade, load_cascade, load_ensemble
+from aslseg.networks.averaged import AveragedNetworks, network_of
+from aslseg.runs import start_run
+from aslseg.steps import step_title
+from aslseg.training.cascade import CascadeTrainingPlan, train_cascade
+from aslseg.training.cross_fitting import cross_fitted_models
+from aslseg.training.run_plan import planned_steps
+from run_contexts import a_run_context
+from tiny_project import SPECIALIST, a_patient, a_tiny_project, tiny_config
+from whole_runs import at_step, stopped_and_resumed
+
+SHORT = SPECIALIST.model_copy(update={"iterations": 3})
+THREE = SHORT.model_copy(update={"averaged_networks": 3})
+
+
+@pytest.fixture
+def context(tmp_path: Path) -> RunContext:
+    torch.set_num_threads(1)
+    return a_run_context(a_tiny_project(tmp_path), tiny_config(organ=THREE, lesion=SHORT))
+
+
+def trained_in(context: RunContext, folder: Path, **changes: object) -> TrainedCascade:
+    plan = CascadeTrainingPlan(folder, "supervised", {}, {})
+    return train_cascade(context, replace(plan, **changes))  # type: ignore[arg-type]
+
+
+def weights(network: torch.nn.Module) -> torch.Tensor:
+    return torch.cat([value.flatten().float() for value in network.state_dict().values()])
+
+
+def liver_networks(trained: TrainedCascade) -> list[torch.Tensor]:
+    found = trained.specialist.networks["liver"]
+    assert isinstance(found, AveragedNetworks)
+    return [weights(one) for one in found.networks]
+
+
+def test_each_network_is_another_and_the_first_is_what_it_is_alone(
+    context: RunContext, tmp_path: Path
+) -> None:
+    trained = trained_in(context, tmp_path / "three")
+    first, second, third = liver_networks(trained)
+    assert not torch.equal(first, second)
+    assert not torch.equal(second, third)
+    assert not isinstance(trained.specialist.networks["tumour"], AveragedNetworks)
+    alone = trained_in(context, tmp_path / "alone", is_single=True)
+    assert torch.equal(first, weights(alone.specialist.networks["liver"]))
+    assert all(isinstance(one.networks["liver"], AveragedNetworks) for one in trained.earlier)
+
+
+def test_a_specialist_predicts_the_mean_of_its_networks(
+    context: RunContext, tmp_path: Path
+) -> None:
+    specialist = trained_in(context, tmp_path).specialist
+    volume = a_patient(5)[0]
+    single = [
+        replace(
+            specialist,
+            networks={**specialist.networks, "liver": network_of(specialist.networks["liver"], n)},
+        ).predict(volume)["liver"]
+        for n in range(3)
+    ]
+    mean = torch.from_numpy(np.mean(single, axis=0))
+    found = torch.from_numpy(specialist.predict(volume)["liver"])
+    torch.testing.assert_close(found, mean, atol=1e-3, rtol=0.0)
+
+
+def test_nothing_but_the_averaged_weights_stays(context: RunContext, tmp_path: Path) -> None:
+    folder = tmp_path / "round"
+    trained = trained_in(context, folder)
+    of_stages = {f"specialist-{stage}" for stage in ("liver", "tumour")}
+    found = {path.name.split(".")[0].removesuffix("of3") for path in folder.iterdir()}
+    assert found == {name + part for name in of_stages for part in ("", "-1", "-2")}
+    again = load_cascade(context, folder)
+    for one, other in zip(liver_networks(trained), liver_networks(again), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_cross_fitted_networks_are_single(context: RunContext, tmp_path: Path) -> None:
+    models = cross_fitted_models(context, CascadeTrainingPlan(tmp_path, "supervised", {}, {}))
+    for model in models.values():
+        assert not isinstance(model.specialist.networks["liver"], AveragedNetworks)
+
+
+def test_each_network_goes_on_from_its_own_weights(context: RunContext, tmp_path: Path) -> None:
+    before = trained_in(context, tmp_path / "before")
+    later = trained_in(
+        context, tmp_path / "later", start=before.specialist.networks, share=0.34, rate=1e-6
+    )
+    for one, other in zip(liver_networks(before), liver_networks(later), strict=True):
+        torch.testing.assert_close(one, other, atol=1e-3, rtol=0.0)
+
+
+def test_a_run_that_is_stopped_among_its_networks_ends_like_one_that_was_not(
+    tmp_path: Path,
+) -> None:
+    config = tiny_config(organ=THREE, lesion=SHORT, rounds=1, method="specialist")
+    unbroken = start_run(a_tiny_project(tmp_path / "whole"), config)
+    second = at_step("specialist-liver-network-2", 0)
+    resumed = stopped_and_resumed(tmp_path / "halted", config, second)
+    log = (resumed.path / "events.jsonl").read_text(encoding="utf-8").splitlines()
+    losses = [e for e in map(json.loads, log) if e["event"] == "metric" and e["name"] == "loss"]
+    assert [e["task"] for e in losses].count("specialist-liver") == 1  # not trained again
+    for stage in ("liver", "tumour"):
+        one, other = (
+            weights(load_ensemble(run).specialist.networks[stage]) for run in (unbroken, resumed)
+        )
+        assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("method", ["aslseg", "semisam", "specialist"])
+def test_a_plan_has_the_training_of_each_network(tmp_path: Path, method: str) -> None:
+    config = tiny_config(organ=THREE, lesion=SHORT, method=method)
+    steps = planned_steps(config, a_tiny_project(tmp_path))
+    of_first = [s.task for s in steps if s.round == 1 and s.task.startswith("specialist-")]
+    assert of_first[:4] == [
+        "specialist-liver", "specialist-liver-network-2", "specialist-liver-network-3",
+        "specialist-tumour",
+    ]  # fmt: skip
+    assert step_title("specialist-liver-network-2") == "specialist network 2: liver"
+
+
+@pytest.mark.parametrize("method", ["scsam", "cpcsam"])
+def test_methods_that_train_sam_along_have_one_network(tmp_path: Path, method: str) -> None:
+    config = tiny_config(organ=THREE, lesion=SHORT, method=method)
+    steps = planned_steps(config, a_tiny_project(tmp_path))
+    assert not [step.task for step in steps if "-network-" in step.task]
