@@ -29,6 +29,15 @@ _ORGAN = SpecialistConfig(
     network=NetworkConfig(channels=(16, 32, 64, 96, 128)),
     roi=RoiConfig(pixel_mm=4.0, window_hu=(-100.0, 200.0)),
 )
+_QUICK_ORGAN = _ORGAN.model_copy(
+    update={
+        # Finer pixels, and two networks, are each worth a point of the liver's Dice (ours).
+        "averaged_networks": 2,
+        "batch_size": 6,
+        "patch_size": 128,
+        "roi": _ORGAN.roi.model_copy(update={"pixel_mm": 3.0}),
+    }
+)
 _LESION = _ORGAN.model_copy(
     update={
         "intensity_strength": 1.0,
@@ -43,7 +52,7 @@ _QUICK = RunConfig(
     preset="quick",
     # So few steps teach a better liver in half of the time where labels alone teach it.
     paradigm="supervised",
-    organ=_ORGAN,
+    organ=_QUICK_ORGAN,
     # With intensities changed and lesions drawn, lesions want three times the organ's steps (ours).
     lesion=_LESION.model_copy(update={"iterations": 2700}),
     sam=SamConfig(iterations=200, versions=2),

@@ -34,11 +34,11 @@ STEPS: Final = 150
 """Of a network that a run has trained."""
 RATE: Final = 0.5
 """Factor on the learning rate that it was trained with."""
-FINER: Final = 0.625
+FINER: Final = 5 / 6
 """Factor on the pixels that it was trained with."""
 WIDER: Final = 4 / 3
 PATCH_STEP_PX: Final = 32
-"""Patches are so many times wider in pixels, as organs are for a new network; such a multiple."""
+"""Patches of a new network are so many times wider than organs are; such a multiple of pixels."""
 NEW_STEPS: Final = 300
 """Of a new network."""
 ACROSS_PX: Final = 96
@@ -125,8 +125,7 @@ def tuning_settings(
     if trained.network.dimensions == 3 or pixel_mm >= trained.roi.pixel_mm:
         return settings
     roi = trained.roi.model_copy(update={"pixel_mm": pixel_mm})
-    patch_size = _whole_patch(WIDER * trained.patch_size)
-    return settings.model_copy(update={"roi": roi, "patch_size": patch_size})
+    return settings.model_copy(update={"roi": roi})
 
 
 def new_settings(drawn: DrawnSlices, image: Volume, steps: int) -> SpecialistConfig:
