@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 
 import numpy as np
@@ -15,6 +16,7 @@ from aslseg.errors import CancelledError, ConfigError
 from aslseg.evaluation.metrics import dice
 from aslseg.events import CancelToken, Event, Monitor, Progress
 from aslseg.inference.cascade import Specialist
+from aslseg.networks.averaged import AveragedNetworks
 from aslseg.networks.unet import build_network
 from aslseg.targets import LIVER_TARGETS, Target, cascade_stages
 from aslseg.training import slice_filling
@@ -83,6 +85,17 @@ def test_the_specialist_stays_as_it_is() -> None:
     for name, value in specialist.networks["liver"].state_dict().items():
         assert torch.equal(value, before[name])
     assert not specialist.networks["liver"].training
+
+
+def test_of_averaged_networks_the_first_goes_on_learning() -> None:
+    alone = a_specialist()
+    other = copy.deepcopy(alone.networks["liver"])
+    averaged = AveragedNetworks([alone.networks["liver"], other])
+    of_two = replace(alone, networks={**alone.networks, "liver": averaged})
+    first, second = (
+        fill_between_slices(one, VOLUME, shown(), DRAWN, steps=2) for one in (alone, of_two)
+    )
+    np.testing.assert_array_equal(first.labels, second.labels)
 
 
 def test_the_same_slices_are_filled_the_same_way() -> None:
@@ -215,11 +228,11 @@ def test_given_organs_and_runs_without_their_network_are_refused() -> None:
 
 def test_a_network_of_slices_learns_finer_pixels_but_none_finer_than_those_of_the_volume() -> None:
     trained = SPECIALIST.model_copy(
-        update={"patch_size": 96, "roi": SPECIALIST.roi.model_copy(update={"pixel_mm": 4.0})}
+        update={"patch_size": 96, "roi": SPECIALIST.roi.model_copy(update={"pixel_mm": 3.0})}
     )
     finer = tuning_settings(trained, (5.0, 1.0, 1.0), steps=7)
-    assert (finer.roi.pixel_mm, finer.patch_size, finer.iterations) == (2.5, 128, 7)
-    assert tuning_settings(trained, (5.0, 3.0, 3.0), steps=7).roi.pixel_mm == 3.0
+    assert (finer.roi.pixel_mm, finer.patch_size, finer.iterations) == (2.5, 96, 7)
+    assert tuning_settings(trained, (5.0, 2.7, 2.7), steps=7).roi.pixel_mm == 2.7
     coarse = tuning_settings(trained, (5.0, 4.0, 4.0), steps=7)
     assert (coarse.roi, coarse.patch_size) == (trained.roi, 96)
     in_3d = trained.network.model_copy(update={"dimensions": 3})
