@@ -74,6 +74,13 @@ def sam() -> str:
     return "vit_t"
 
 
+@pytest.fixture
+def needs_sam(sam: str) -> None:
+    """Leave a test out where SAM, which it asks, has no weights."""
+    if sam == "none":
+        pytest.skip("no weights of SAM: set ASLSEG_WEIGHTS")
+
+
 @pytest.fixture(scope="session")
 def trained_once(tmp_path_factory: pytest.TempPathFactory, sam: str) -> Path:
     """Folder with `project`, in which one tiny run is finished, and `data`; not to be changed."""

@@ -145,9 +145,8 @@ def test_hiding_a_prediction_hides_its_node(at_project: Clicks) -> None:
     assert at_project.panel.parameters.showRefined is False
 
 
-def test_a_moved_prompt_changes_the_labels_of_its_slice_alone(at_project: Clicks, sam: str) -> None:
-    if sam == "none":
-        pytest.skip("no weights of SAM: set ASLSEG_WEIGHTS")
+@pytest.mark.usefixtures("needs_sam")
+def test_a_moved_prompt_changes_the_labels_of_its_slice_alone(at_project: Clicks) -> None:
     from harness import show_slice_of
 
     from ASLsegLib.scene.prompts import POSITIVE, add_point
@@ -171,9 +170,8 @@ def test_a_moved_prompt_changes_the_labels_of_its_slice_alone(at_project: Clicks
     assert at_project.ui.promptsStatusLabel.text.startswith("Updated slice 6")
 
 
-def test_without_a_run_sam_alone_follows_a_click(person: Clicks, sam: str) -> None:
-    if sam == "none":
-        pytest.skip("no weights of SAM: set ASLSEG_WEIGHTS")
+@pytest.mark.usefixtures("needs_sam")
+def test_without_a_run_sam_alone_follows_a_click(person: Clicks) -> None:
     from harness import show_slice_of
 
     from ASLsegLib.scene.prompts import POSITIVE, add_point

@@ -247,11 +247,10 @@ def test_the_engine_is_killed_while_it_learns(person: Repairer, dialogs: Any) ->
     assert person.changed(before) == BETWEEN
 
 
-def test_a_slice_that_an_answer_to_prompts_has_changed_counts(person: Repairer, sam: str) -> None:
+@pytest.mark.usefixtures("needs_sam")
+def test_a_slice_that_an_answer_to_prompts_has_changed_counts(person: Repairer) -> None:
     from ASLsegLib.scene.prompts import add_point
 
-    if sam == "none":
-        pytest.skip("no weights of SAM")
     logic, before = person.logic, person.mask()
     j, i = np.argwhere(before[6])[0] - 4
     add_point(person.volume, "liver", (float(i), float(j)), 6)

@@ -80,6 +80,7 @@ def person(open_module: Callable[..., Any], trained: Path) -> Person:
     return Person(open_module(), trained)
 
 
+@pytest.mark.usefixtures("needs_sam")
 def test_prompts_and_answers_go_back_and_forth_with_all_that_they_changed(person: Person) -> None:
     states = [person.state()]
     person.place(12.5, 28.5)
@@ -105,6 +106,7 @@ def test_prompts_and_answers_go_back_and_forth_with_all_that_they_changed(person
     assert slicer.mrmlScene.IsNodePresent(node)
 
 
+@pytest.mark.usefixtures("needs_sam")
 def test_what_is_asked_by_the_button_is_a_step_of_its_own(person: Person) -> None:
     person.panel.parameters.followEdits = False
     before = person.shown()
@@ -137,6 +139,7 @@ def test_a_segmentation_is_taken_back_as_a_whole(person: Person) -> None:
     assert person.state() == state
 
 
+@pytest.mark.usefixtures("needs_sam")
 def test_undo_while_sam_is_asked_lets_no_answer_come(person: Person) -> None:
     from ASLsegLib.scene.prompts import POSITIVE, add_point
 
@@ -199,6 +202,7 @@ def test_a_new_act_ends_what_could_be_redone(person: Person) -> None:
     assert not person.ui.redoButton.enabled
 
 
+@pytest.mark.usefixtures("needs_sam")
 def test_what_a_person_drew_since_stays_when_an_answer_is_taken_back(person: Person) -> None:
     person.place(12.5, 28.5)
     node = person.logic.predictions(person.volume)["refined"]
@@ -209,6 +213,7 @@ def test_what_a_person_drew_since_stays_when_an_answer_is_taken_back(person: Per
     assert read_mask(node, "tumour", person.volume)[0, 2:5, 2:5].all()
 
 
+@pytest.mark.usefixtures("needs_sam")
 def test_acts_of_all_kinds_are_taken_back_in_their_order_and_the_saved_label_is_kept(
     person: Person,
 ) -> None:
@@ -241,6 +246,7 @@ def test_acts_of_all_kinds_are_taken_back_in_their_order_and_the_saved_label_is_
     np.testing.assert_array_equal(again, saved)
 
 
+@pytest.mark.usefixtures("needs_sam")
 def test_a_volume_that_goes_takes_its_acts_with_it(person: Person) -> None:
     person.place(12.5, 28.5)
     slicer.mrmlScene.RemoveNode(person.volume)
