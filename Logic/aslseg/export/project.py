@@ -272,7 +272,7 @@ def _labelmap(export: _Export, label: CaseLabel) -> Labelmap:
     if label.made_by == "ai" and label.path is not None:
         found = export.project.read_labels(label.case, label.path)
         lesions = read_lesions(export.project, label.case.id)
-        return Labelmap(lesions.apply(found.labels, export.project.targets), found.geometry)
+        return lesions.applied_to(found, export.project.targets)
     return export.project.load_labels(label.case, export.digests[label.case.id])
 
 

@@ -60,7 +60,7 @@ def finish_case(
         if labels is None:
             require_finishable(current, run, lesions, round_number=round_number)
             refined = read_prediction(path, current.geometry(current.case(case_id)))
-            labels = Labelmap(lesions.apply(refined.labels, current.targets), refined.geometry)
+            labels = lesions.applied_to(refined, current.targets)
         else:
             _refuse_refined(current, case_id, is_shown=True)
             _require_decided(current, path.parent, lesions)

@@ -22,7 +22,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from aslseg.data.masks import BoundingBox, box_of, crop
-from aslseg.data.volume import Labels, Mask, Shape3
+from aslseg.data.volume import Labelmap, Labels, Mask, Shape3
 from aslseg.errors import ProjectError, finding_in_line
 from aslseg.project.case import HISTORY, LESIONS
 from aslseg.project.lesion_lines import MORE, REMEDY, read_lesion_lines
@@ -172,6 +172,14 @@ class CaseLesions:
             if decision.final is not None:
                 decision.final.write(final, by_name[decision.target].value)
         return final
+
+    def applied_to(self, labelmap: Labelmap, targets: Sequence[Target]) -> Labelmap:
+        """Return a label map on the voxels of the image with the decisions, as `apply` does.
+
+        Raises:
+            ProjectError: As `apply`.
+        """
+        return Labelmap(self.apply(labelmap.labels, targets), labelmap.geometry)
 
     def contradicted_by(self, labels: Labels, targets: Sequence[Target]) -> list[int]:
         """Return the numbers of lesions that a label map has otherwise than was decided.

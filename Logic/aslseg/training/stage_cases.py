@@ -26,7 +26,7 @@ from aslseg.preprocessing.patches import TrainingCase
 from aslseg.preprocessing.roi import IGNORED, Roi, build_roi, save_roi, to_volume
 from aslseg.project.case import Case
 from aslseg.project.lesion_labels import partial_label
-from aslseg.targets import CascadeStage, cascade_stages, region_mask, undecided_mask
+from aslseg.targets import CascadeStage, Target, cascade_stages, region_mask, undecided_mask
 from aslseg.training.mask_corruption import MaskCorruption, MaskError, apply_corruption, case_number
 from aslseg.training.pseudo_label import PseudoLabel
 
@@ -55,6 +55,38 @@ class RoiPreparation:
     out_of_fold_models: Mapping[str, Mapping[str, nn.Module]] = field(default_factory=dict)
     pseudo: Mapping[str, PseudoLabel] = field(default_factory=dict)
     left_out: frozenset[str] = frozenset()
+
+    def write_roi(
+        self,
+        name: str,
+        volume: Volume,
+        parent: Mask | None,
+        labels: Labelmap | None = None,
+        ignored: Mask | None = None,
+        targets: tuple[Target, ...] = (),
+    ) -> Path:
+        """Write the ROI of a case, and return its folder.
+
+        Args:
+            name: Of the folder.
+            volume: As all that follows for `build_roi`.
+            parent: (D, H, W) mask.
+            labels: Label map.
+            ignored: (D, H, W) voxels in doubt.
+            targets: All targets, if there is a label map.
+        """
+        roi = build_roi(
+            volume,
+            self.stage,
+            self.settings,
+            parent=parent,
+            labels=labels,
+            ignored=ignored,
+            targets=targets,
+        )
+        folder = self.rois / name
+        save_roi(roi, folder)
+        return folder
 
 
 def labelled_cases(context: RunContext, preparation: RoiPreparation) -> list[TrainingCase]:
@@ -108,17 +140,8 @@ def _prepared(
         parents = _parents_around(found, labels, stage, context)
     cases: list[TrainingCase] = []
     for number, parent in enumerate(parents):
-        roi = build_roi(
-            volume,
-            stage,
-            preparation.settings,
-            parent=parent,
-            labels=labels,
-            ignored=ignored,
-            targets=context.targets,
-        )
-        folder = preparation.rois / f"labelled-{case.id}-{number}"
-        save_roi(roi, folder)
+        name = f"labelled-{case.id}-{number}"
+        folder = preparation.write_roi(name, volume, parent, labels, ignored, context.targets)
         is_pseudo = pseudo is not None
         cases.append(TrainingCase(folder, weight, case.id, is_pseudo, case.patient))
     return cases
@@ -151,8 +174,7 @@ def _undecided(
 def _decided(context: RunContext, case: Case, pseudo: PseudoLabel) -> Labelmap:
     """Return a pseudo-label with what a person has decided about its lesions."""
     found = read_labelmap(pseudo.labels)
-    labels = context.lesions(case).apply(found.labels, context.targets)
-    return axial_labelmap(Labelmap(labels, found.geometry))
+    return axial_labelmap(context.lesions(case).applied_to(found, context.targets))
 
 
 def _decided_cases(context: RunContext, preparation: RoiPreparation) -> list[TrainingCase]:
@@ -176,17 +198,8 @@ def _decided_cases(context: RunContext, preparation: RoiPreparation) -> list[Tra
         parent = volume.given.get(stage.inside.name)
         if parent is None:
             parent = region_mask(labels.labels, stage.inside, context.targets)
-        roi = build_roi(
-            volume,
-            stage,
-            preparation.settings,
-            parent=parent,
-            labels=labels,
-            ignored=~known,
-            targets=context.targets,
-        )
-        folder = preparation.rois / f"decided-{case.id}"
-        save_roi(roi, folder)
+        name = f"decided-{case.id}"
+        folder = preparation.write_roi(name, volume, parent, labels, ~known, context.targets)
         cases.append(TrainingCase(folder, 1.0, case.id, patient=case.patient, partial=True))
     return cases
 
@@ -205,8 +218,7 @@ def _unlabelled(
     parent = predict_parent(volume, preparation.parents, context, stage)
     if stage.inside is not None and (parent is None or not parent.any()):
         return None
-    folder = preparation.rois / case.id
-    save_roi(build_roi(volume, stage, preparation.settings, parent=parent), folder)
+    folder = preparation.write_roi(case.id, volume, parent)
     return TrainingCase(folder, case_id=case.id, patient=case.patient)
 
 
