@@ -153,7 +153,7 @@ def test_the_time_that_is_left_is_told_at_the_pace_of_the_person(
     person.logic.reject(small)
     assert "your pace" not in person.ui.reviewLabel.text
     monkeypatch.setattr(review_pace, "CASES_OF_A_PACE", 1)
-    path = person.logic.project.folder / review.FILE_NAME
+    path = person.logic.project.folder / review.REVIEWS
     rejected = json.loads(path.read_text(encoding="utf-8").splitlines()[-1])
     drawn = {"number": 1, "what": "labelled", "case_id": person.logic.project.labelled[0].id}
     path.unlink()

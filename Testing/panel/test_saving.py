@@ -462,6 +462,11 @@ def test_nothing_is_exported_over_what_the_project_keeps(logic: Any, tmp_path: P
         with pytest.raises(AslsegError, match=r"never replaced|keeps its own files"):
             logic.write_lesions([], path)
     assert {path: path.read_bytes() for path in kept} == kept
+    for name in ("project.json", "reviews.jsonl"):
+        before = (project.folder / name).read_bytes()
+        with pytest.raises(AslsegError, match="keeps its own files"):
+            logic.write_lesions([], project.folder / name)
+        assert (project.folder / name).read_bytes() == before
     logic.export_nifti(node, project.folder / "liver.nii.gz")
     assert (project.folder / "liver.nii.gz").exists()
 

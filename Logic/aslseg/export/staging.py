@@ -9,7 +9,7 @@ from pathlib import Path
 
 from aslseg.errors import StorageError
 from aslseg.export.origin import ORIGIN, FilesThereError, Origin, foreign_files, read_origin
-from aslseg.project.case import OWN_FOLDERS
+from aslseg.project.case import OWN_FILES, OWN_FOLDERS
 from aslseg.project.project import Project
 from aslseg.storage import storage_errors, sweep, temporary_beside, visible_files
 
@@ -68,7 +68,27 @@ def require_not_own(project: Project, folder: Path, names: Collection[str]) -> N
         StorageError: When the folder is the project's own, or images of it would be lost.
     """
     _refuse_own_place(project, folder)
-    refuse_images(project, folder, names)
+    _refuse_images(project, folder, names)
+
+
+def require_free_file(project: Project, path: Path) -> None:
+    """Make sure that one file replaces none of a project's, nor its images.
+
+    Beside `project.json` it has a place.
+
+    Args:
+        project: The project.
+        path: Of the file that will be written.
+
+    Raises:
+        StorageError: When it is where the project keeps its own files, or an image would be lost.
+    """
+    if path.parent.resolve() != project.folder.resolve():
+        _refuse_own_place(project, path.parent)
+    elif path.name.casefold() in OWN_FILES:
+        msg = f"{path} is where the project keeps its own files; choose another name."
+        raise StorageError(msg)
+    _refuse_images(project, path.parent, [path.name])
 
 
 def _refuse_own_place(project: Project, folder: Path) -> None:
@@ -80,14 +100,8 @@ def _refuse_own_place(project: Project, folder: Path) -> None:
         raise StorageError(msg)
 
 
-def refuse_images(project: Project, folder: Path, names: Collection[str]) -> None:
-    """Refuse to put files in the place of images, or among the slices of one.
-
-    Arguments are those of `require_not_own`.
-
-    Raises:
-        StorageError: When images of the project would be lost.
-    """
+def _refuse_images(project: Project, folder: Path, names: Collection[str]) -> None:
+    """Refuse to put files in the place of images, or among the slices of one."""
     written = (folder, *(folder / name for name in names))
     there = {_file_number(path): path for path in written if path.exists()}
     for case in project.cases if there else ():

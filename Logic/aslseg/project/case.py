@@ -23,6 +23,9 @@ RUNS = "runs"
 HISTORY = "history"
 LABEL_SUFFIX = ".nii.gz"
 PROJECT_FILE = "project.json"
+REVIEWS = "reviews.jsonl"
+OWN_FILES = (PROJECT_FILE, REVIEWS)
+"""Of a project, beside its folders."""
 OWN_FOLDERS = (LABELS, LESIONS, MASKS, RUNS, "cache")
 """Of a project, in which nothing but what it writes itself has a place."""
 MOST_LETTERS, MOST_LETTERS_OF_NAME = 4000, 255

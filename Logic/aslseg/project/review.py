@@ -24,7 +24,7 @@ from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 from aslseg.data.volume import Labelmap
 from aslseg.errors import ProjectError, RunError, finding_in_line
 from aslseg.project.candidate_table import expected_volume_ml
-from aslseg.project.case import LABELS, Case, Split, Status
+from aslseg.project.case import LABELS, REVIEWS, Case, Split, Status
 from aslseg.project.complete_slices import mark_all_complete
 from aslseg.project.external_labels import decided_targets
 from aslseg.project.labels import keep_history
@@ -44,9 +44,6 @@ from aslseg.reading import read_lines
 from aslseg.schema_1 import predictions_folder
 from aslseg.storage import append_line, copy_atomic, inside
 from aslseg.targets import Target, lesion_targets
-
-FILE_NAME = "reviews.jsonl"
-
 
 What = Literal["accepted", "corrected", "labelled", "rejected", "undone", "removed"]
 
@@ -133,8 +130,7 @@ def accept(
         if labels is None:
             path = refined_path(run, case_id, round_number)
             found = read_prediction(path, project.geometry(case))
-            decided_lesions = read_lesions(project, case_id).apply(found.labels, project.targets)
-            labels = Labelmap(decided_lesions, found.geometry)
+            labels = read_lesions(project, case_id).applied_to(found, project.targets)
         decided = _Decided("accepted", run, round_number, is_computed)
         return _keep(project, case_id, labels, decided)
 
@@ -264,7 +260,7 @@ def note_removal(folder: Path, case: Case) -> None:
     Raises:
         StorageError: When the folder cannot be written.
     """
-    if (folder / FILE_NAME).exists():
+    if (folder / REVIEWS).exists():
         _append(folder, _of(_Decided("removed"), case))
 
 
@@ -274,7 +270,7 @@ def history(project: Project) -> tuple[Review, ...]:
     Raises:
         ProjectError: When the file is damaged, or names a file outside of `labels/`.
     """
-    path = project.folder / FILE_NAME
+    path = project.folder / REVIEWS
     remedy = "restore it from a copy, or remove the damaged line"
     lines = read_lines(path, ProjectError, remedy)
     return tuple(
@@ -376,7 +372,7 @@ def _refuse_foreign(project: Project, case: Case, last: Review) -> None:
     owners = [other.id for other in project.cases if other.label == Path(last.label_before or "")]
     if any(owner != case.id for owner in owners):
         msg = (
-            f"{project.folder / FILE_NAME} names {last.label_before} for case {case.id}, which is "
+            f"{project.folder / REVIEWS} names {last.label_before} for case {case.id}, which is "
             f"the label map of case {owners[0]}; restore the file from a copy."
         )
         raise ProjectError(msg)
@@ -412,14 +408,14 @@ def _noted(folder: Path, review: Mapping[str, Any]) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        with suppress(OSError), (folder / FILE_NAME).open("rb+") as file:
+        with suppress(OSError), (folder / REVIEWS).open("rb+") as file:
             file.truncate(length)
         raise
 
 
 def _append(folder: Path, review: Mapping[str, Any]) -> int:
     """Write the line of a decision; return how long the file was without it."""
-    path = folder / FILE_NAME
+    path = folder / REVIEWS
     number = 1 + (path.read_bytes().count(b"\n") if path.exists() else 0)
     return append_line(path, {**review, "number": number})
 

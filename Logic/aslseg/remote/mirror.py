@@ -15,7 +15,7 @@ from pathlib import Path
 
 from aslseg.errors import AslsegError
 from aslseg.events import Monitor
-from aslseg.project.case import HISTORY, LABELS, LESIONS, MASKS, PROJECT_FILE, RUNS
+from aslseg.project.case import HISTORY, LABELS, LESIONS, MASKS, PROJECT_FILE, REVIEWS, RUNS
 from aslseg.project.image_digests import check_images, stamp_of
 from aslseg.project.project import Project
 from aslseg.project.remote_run import FILE_NAME as NOTE
@@ -36,7 +36,6 @@ from aslseg.remote.wire import (
 )
 from aslseg.storage import sha256_of, this_computer, visible_files, write_json_atomic
 
-_REVIEWS = "reviews.jsonl"
 _FOLDERS = (LABELS, MASKS, LESIONS)
 _OF_WORK = ("lock", NOTE)
 _NOT_FOR_PREDICTIONS = ("predictions", "pseudo", "crossfit", "views", LABELS, "start")
@@ -233,7 +232,7 @@ def _label_files(folder: Path) -> list[Path]:
     """Return labels, masks and decisions; what they replaced comes first."""
     found = [path for name in _FOLDERS for path in visible_files(folder / name)]
     found.sort(key=lambda path: HISTORY not in path.relative_to(folder).parts)
-    reviews = folder / _REVIEWS
+    reviews = folder / REVIEWS
     return [*found, *([reviews] if reviews.exists() else [])]
 
 

@@ -138,13 +138,10 @@ class ExportLogic(LogicBase):
         Raises:
             StorageError: When one would be lost.
         """
-        from aslseg.export.staging import refuse_images, require_not_own
+        from aslseg.export.staging import require_free_file
 
-        if self.project is None:
-            return
-        refuse_images(self.project, path.parent, [path.name])
-        if path.parent.resolve() != self.project.folder.resolve():
-            require_not_own(self.project, path.parent, [path.name])
+        if self.project is not None:
+            require_free_file(self.project, path)
 
     def export_dicom_seg(self, segmentation: Any, folder: Path | str) -> list[Path]:
         """Write a segmentation as a DICOM segmentation object, by Slicer's own exporter.
