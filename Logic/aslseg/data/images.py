@@ -25,7 +25,7 @@ from aslseg.data import nrrd as images_nrrd
 from aslseg.data.image_header import Header, check_memory, check_name, refuse
 from aslseg.data.nrrd import Segment, segments_of
 from aslseg.data.volume import Geometry, Labelmap, Volume
-from aslseg.errors import ImageError
+from aslseg.errors import GeometryMismatchError, ImageError
 from aslseg.storage import atomic_path, unwritable
 
 SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha", ".nhdr", ".mhd")
@@ -97,6 +97,25 @@ def read_labelmap(path: Path) -> Labelmap:
         ImageError: When it cannot be read, or holds anything but whole numbers from 0 to 255.
     """
     return read_segments(path)[0]
+
+
+def read_labelmap_on(path: Path, geometry: Geometry, *, otherwise: str) -> Labelmap:
+    """Read a label map that lies on given voxels, or else is refused.
+
+    Args:
+        path: As for `read_labelmap`.
+        geometry: Of the image that it is of.
+        otherwise: What it is no label map of, and the remedy; it ends the sentence.
+
+    Raises:
+        ImageError: As `read_labelmap` does.
+        GeometryMismatchError: When it lies on other voxels.
+    """
+    labelmap = read_labelmap(path)
+    if not labelmap.geometry.matches(geometry):
+        msg = f"{path} lies on other voxels than the image of {otherwise}."
+        raise GeometryMismatchError(msg)
+    return labelmap
 
 
 def read_segments(path: Path) -> tuple[Labelmap, tuple[Segment, ...]]:

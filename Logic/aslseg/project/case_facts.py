@@ -16,7 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 from scipy import ndimage
 
 from aslseg.data.orientation import axial_labelmap, axial_volume
-from aslseg.data.volume import Labelmap, Volume
+from aslseg.data.volume import Geometry, Labelmap, Volume
 from aslseg.errors import AslsegError, ProjectError
 from aslseg.project.candidate_lesions import read_candidate_lesions, undecided
 from aslseg.project.case import LESIONS, Case
@@ -98,11 +98,11 @@ def measure_case(project: Project, case: Case, predictions: Path | None) -> Case
         RunError: When a file of the predictions is damaged.
         StorageError: When the cache cannot be written.
     """
-    stamp = _stamp(project, case, predictions)
+    stamp, image = _stamp(project, case, predictions), project.load_image(case)
     human = None if case.label is None else project.load_labels(case)
-    shown = human or _refined(project, case, predictions)
+    shown = human or _refined(predictions, image.geometry)
     unknown = frozenset() if human is None else project.unknown_targets(case)
-    found, decided = _lesions(project, case, predictions)
+    found, decided = _lesions(project, case, predictions, image.geometry)
     facts = CaseFacts(
         stamp,
         () if human is None else shown_targets(human.labels, project.targets),
@@ -111,7 +111,7 @@ def measure_case(project: Project, case: Case, predictions: Path | None) -> Case
         decided,
         _reliability(predictions),
     )
-    picture = thumbnail(project.load_image(case), shown, project.targets)
+    picture = thumbnail(image, shown, project.targets)
     path = thumbnail_path(project, case.id)
     with atomic_path(path) as temporary:
         sitk.WriteImage(sitk.GetImageFromArray(picture, isVector=True), str(temporary))
@@ -167,11 +167,9 @@ def _square(rgb: np.ndarray, spacing_mm: tuple[float, ...]) -> np.ndarray:
     return picture
 
 
-def _refined(project: Project, case: Case, predictions: Path | None) -> Labelmap | None:
+def _refined(predictions: Path | None, geometry: Geometry) -> Labelmap | None:
     path = None if predictions is None else predictions / REFINED
-    if path is None or not path.exists():
-        return None
-    return read_prediction(path, project.geometry(case))
+    return None if path is None or not path.exists() else read_prediction(path, geometry)
 
 
 def _volumes(
@@ -185,11 +183,13 @@ def _volumes(
     }
 
 
-def _lesions(project: Project, case: Case, predictions: Path | None) -> tuple[int, int]:
+def _lesions(
+    project: Project, case: Case, predictions: Path | None, geometry: Geometry
+) -> tuple[int, int]:
     """Return how many lesions were found in a case, and how many of these are decided."""
     if predictions is None or not (predictions / REFINED).exists():
         return 0, 0
-    found = read_candidate_lesions(predictions, project.targets, project.geometry(case))
+    found = read_candidate_lesions(predictions, project.targets, geometry)
     shown = [one for one in found if one.shown]
     left = undecided(shown, read_lesions(project, case.id))
     return len(shown), len(shown) - len(left)

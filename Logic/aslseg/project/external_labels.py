@@ -264,7 +264,8 @@ def _read(
     grid = project.geometry(case)
     fitted = fit_labels(labelmap, grid, str(path), same_size=same_size)
     if case.masks:
-        fitted = with_masks(fitted, project.load_masks(case), project.targets, str(path))
+        masks = project.load_masks(case, grid)
+        fitted = with_masks(fitted, masks, project.targets, str(path))
     names = {*decided, *case.masks}
     return fitted, tuple(target.name for target in project.targets if target.name in names)
 

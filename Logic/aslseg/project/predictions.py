@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from aslseg.data.images import read_labelmap
+from aslseg.data.images import read_labelmap_on
 from aslseg.data.volume import Geometry, Labelmap
-from aslseg.errors import GeometryMismatchError
 from aslseg.project.run_tables import PREDICTIONS
 
 
@@ -24,14 +23,10 @@ def read_prediction(path: Path, geometry: Geometry) -> Labelmap:
         ImageError: When it is missing or damaged.
         GeometryMismatchError: When it lies on other voxels than the image.
     """
-    labelmap = read_labelmap(path)
-    if not labelmap.geometry.matches(geometry):
-        msg = (
-            f"{path} lies on other voxels than the image of its case, so it is no prediction of "
-            "it; restore it, or delete its folder and resume the run."
-        )
-        raise GeometryMismatchError(msg)
-    return labelmap
+    remedy = "restore it, or delete its folder and resume the run"
+    return read_labelmap_on(
+        path, geometry, otherwise=f"its case, so it is no prediction of it; {remedy}"
+    )
 
 
 def read_predictions(folder: Path, geometry: Geometry) -> dict[str, Labelmap]:

@@ -22,16 +22,9 @@ from pydantic import Field, ValidationError, model_validator
 
 from aslseg.config import Settings
 from aslseg.data.geometry import fit_labels
-from aslseg.data.images import read_geometry, read_labelmap, read_volume, write_labelmap
+from aslseg.data.images import read_geometry, read_labelmap_on, read_volume, write_labelmap
 from aslseg.data.volume import Geometry, Labelmap, Mask, SameSize, Volume
-from aslseg.errors import (
-    ConfigError,
-    GeometryMismatchError,
-    ImageError,
-    ProjectError,
-    StorageError,
-    short,
-)
+from aslseg.errors import ConfigError, ImageError, ProjectError, StorageError, short
 from aslseg.project.case import (
     HISTORY,
     LABELS,
@@ -237,10 +230,14 @@ class Project(Settings):
         """
         geometry = self.geometry(case)
         nothing = Labelmap(np.zeros(geometry.shape, np.uint8), geometry)
-        return with_masks(nothing, self.load_masks(case), self.targets, case.id)
+        return with_masks(nothing, self.load_masks(case, geometry), self.targets, case.id)
 
-    def load_masks(self, case: Case) -> dict[str, Mask]:
+    def load_masks(self, case: Case, geometry: Geometry | None = None) -> dict[str, Mask]:
         """Read the given organ masks of a case, on the grid of its image, by target name.
+
+        Args:
+            case: The case.
+            geometry: Of its image; it is read when None.
 
         Raises:
             ImageError: When a file is missing or damaged.
@@ -249,18 +246,14 @@ class Project(Settings):
         """
         if not case.masks:
             return {}
-        geometry, masks = self.geometry(case), {}
-        for name, place in case.masks.items():
-            path = inside(self.folder, place)
-            found = read_labelmap(path)
-            if not found.geometry.matches(geometry):
-                msg = (
-                    f"{path} lies on other voxels than the image of case {case.id}, so it is no "
-                    "mask of its organ; give the mask again, or restore the file from its history."
-                )
-                raise GeometryMismatchError(msg)
-            masks[name] = found.labels > 0
-        return masks
+        geometry = geometry or self.geometry(case)
+        remedy = "give the mask again, or restore the file from its history"
+        otherwise = f"case {case.id}, so it is no mask of its organ; {remedy}"
+        places = {name: inside(self.folder, place) for name, place in case.masks.items()}
+        return {
+            name: read_labelmap_on(path, geometry, otherwise=otherwise).labels > 0
+            for name, path in places.items()
+        }
 
     def lesion_path(self, case_id: str) -> Path:
         """Return where the decisions about the lesions of a case are, which need not be there."""
@@ -284,7 +277,8 @@ class Project(Settings):
         """
         self.require_image(case)
         check_images(self.folder, [case])
-        return replace(read_volume(self.image_path(case)), given=self.load_masks(case))
+        volume = read_volume(self.image_path(case))
+        return replace(volume, given=self.load_masks(case, volume.geometry))
 
     def load_labels(self, case: Case, digest: str | None = None) -> Labelmap:
         """Read the label map of a case onto the grid of its image.
@@ -312,12 +306,14 @@ class Project(Settings):
             ImageError: As `load_labels`.
             GeometryMismatchError: When it lies elsewhere.
         """
-        labelmap = load_labels(path, self.geometry(case), self.targets)
+        geometry = self.geometry(case)
+        labelmap = load_labels(path, geometry, self.targets)
         if path.parent == self.folder / LABELS:
             refuse_unclaimed(labelmap, self.targets, case.label_targets, str(path))
         if not case.masks:
             return labelmap
-        return with_masks(labelmap, self.load_masks(case), self.targets, str(path))
+        masks = self.load_masks(case, geometry)
+        return with_masks(labelmap, masks, self.targets, str(path))
 
     def require_labels(self) -> None:
         """Make sure that there is something to train on.

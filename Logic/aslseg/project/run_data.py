@@ -42,19 +42,18 @@ def as_begun(project: Project, folder: RunFolder, monitor: Monitor) -> Project:
     Label maps themselves are found by their digests, see `RunContext.labels_in_file`. Organ masks
     that were given since are used; those of before cannot change, see `check_masks`.
     """
-    now, known = data_of_now(project)
-    if any(folder.status.get(name, {}) != value for name, value in known.items()):
+    (now, known), status = data_of_now(project), folder.status
+    if any(status.get(name, {}) != value for name, value in known.items()):
         monitor.warn(
             f"Labels or decisions have changed since run '{folder.run_id}' began; it goes on with "
             "those of then. Add rounds to it afterwards to learn from those of now."
         )
-    digests = folder.status["label_digests"]
-    scopes = folder.status.get("label_scopes", {})
+    digests, scopes = status["label_digests"], status.get("label_scopes", {})
     cases = []
     for case in now.cases:
         if case.split == "train" and case.id in digests:
-            status = case.status if case.label else "labelled"
-            facts: dict[str, Any] = {"label": case.label_place, "status": status}
+            as_now = case.status if case.label else "labelled"
+            facts: dict[str, Any] = {"label": case.label_place, "status": as_now}
             cases.append(case.model_copy(update=facts).scoped(scopes.get(case.id, "")))
         elif case.split == "train" and case.label is not None:
             none: dict[str, Any] = {"label": None, "status": "unlabelled"}
@@ -119,7 +118,8 @@ def check_masks(project: Project, folder: RunFolder, monitor: Monitor) -> None:
         RunError: When a mask is gone or not the one of before, or a case has none of an organ that
             the run does not learn.
     """
-    known = folder.status.get("label_digests", {})
+    status = folder.status
+    known, given = status.get("label_digests", {}), status.get("given_targets", ())
     places = {place.as_posix() for case in project.cases for place in case.masks.values()}
     lost = [key for key in known if "/" in key and key not in places]
     if lost:
@@ -129,7 +129,7 @@ def check_masks(project: Project, folder: RunFolder, monitor: Monitor) -> None:
         )
         raise RunError(msg)
     for case in project.cases:
-        for name in folder.status.get("given_targets", ()):
+        for name in given:
             if name not in case.masks:
                 msg = (
                     f"Run '{folder.run_id}' does not learn {name}, for every case had a mask of "
@@ -145,7 +145,7 @@ def check_masks(project: Project, folder: RunFolder, monitor: Monitor) -> None:
                 )
                 raise RunError(msg)
     for stage in cascade_stages(project.targets):
-        if is_given(stage, folder.status.get("given_targets", ())):
+        if is_given(stage, given):
             name = ", ".join(target.name for target in stage.targets)
             monitor.warn(f"Every case has a mask of {name}: it is not trained, the masks are used.")
 
