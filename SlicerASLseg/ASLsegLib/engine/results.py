@@ -203,7 +203,7 @@ def read_volume_result(
 
     facts, files = _facts_and_files(done)
     return volume_result(
-        {one: read_answer(files[one], geometry) for one in PREDICTIONS if one in files},
+        _read_predictions(files, geometry),
         read_prompts(files["prompts"], ImageError, "segment the volume again"),
         targets=facts.targets,
         shape=geometry.shape,
@@ -247,9 +247,7 @@ def read_slice_result(
         SceneError: When a label map lies on other voxels than those of the slice.
     """
     facts, files = _facts_and_files(done)
-    planes: dict[str, np.ndarray] = {
-        one: read_answer(files[one], geometry)[0] for one in PREDICTIONS if one in files
-    }
+    planes = {source: labels[0] for source, labels in _read_predictions(files, geometry).items()}
     apart = _read_disagreement(files, geometry)
     return SliceResult(
         planes,
@@ -415,6 +413,10 @@ def _origin_of(facts: PredictionFacts, prompted: bool) -> Provenance:
     return Provenance(
         "", facts.method, facts.run or "", facts.round, facts.weights, prompted=prompted
     )
+
+
+def _read_predictions(files: Mapping[str, Path], geometry: Geometry) -> dict[str, np.ndarray]:
+    return {one: read_answer(files[one], geometry) for one in PREDICTIONS if one in files}
 
 
 def _check_present(volume: Any) -> None:

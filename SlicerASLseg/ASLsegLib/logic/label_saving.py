@@ -208,8 +208,7 @@ class LabelSavingLogic(ProjectLogic, ExportLogic):
         from aslseg.project.project import open_project
 
         case_node = self.case_node(case_id)
-        require_intact(case_node, case_id)
-        require_intact(volume, case_id, case_node)
+        require_intact(case_node, case_id, volume)
         note_project(case_node, self.opened())  # it may have been moved
         shown = shown_labels(node, volume, self.targets(), questions.may_leave_out)
         self._require_whole(node, case_id, questions)

@@ -147,8 +147,7 @@ class OrganMaskLogic(ReviewLogic):
             msg = f"{segmentation.GetName()} was drawn on no case of the project; load the case."
             raise SceneError(msg)
         node = self.case_node(case_id)
-        require_intact(node, case_id)
-        require_intact(volume, case_id, node)
+        require_intact(node, case_id, volume)
         shown = self.organ_mask_of(segmentation, volume, name)
         mask = Labelmap(shown.labels, geometry_of(node))
         if name in project.case(case_id).masks:

@@ -88,23 +88,24 @@ def is_intact(node: Any) -> bool:
     return bool(node.GetAttribute(_VOXELS) == digest_of_voxels(node))
 
 
-def require_intact(node: Any, case_id: str, case_node: Any | None = None) -> None:
+def require_intact(node: Any, case_id: str, *drawn_on: Any) -> None:
     """Make sure that a node's voxels are still those of its case.
 
     Args:
-        node: Volume node.
+        node: Volume node that is the case.
         case_id: The case.
-        case_node: Volume node that is the case; `node` itself when None. Another one may be a copy.
+        drawn_on: Volume nodes that have the same voxels, for they are it, or copies of it.
 
     Raises:
-        SceneError: When they were replaced.
+        SceneError: When they were replaced, in one of the nodes.
     """
-    if (case_node or node).GetAttribute(_VOXELS) != digest_of_voxels(node):
-        msg = (
-            f"The voxels of {node.GetName()} are not those of case {case_id} any more; load the "
-            "case again from the table."
-        )
-        raise SceneError(msg)
+    for one in dict.fromkeys((node, *drawn_on)):
+        if node.GetAttribute(_VOXELS) != digest_of_voxels(one):
+            msg = (
+                f"The voxels of {one.GetName()} are not those of case {case_id} any more; load the "
+                "case again from the table."
+            )
+            raise SceneError(msg)
 
 
 def forget_case(node: Any) -> None:
