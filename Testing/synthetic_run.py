@@ -12,6 +12,8 @@ from scipy import ndimage
 
 from aslseg.data.images import write_labelmap
 from aslseg.data.volume import Labelmap
+from aslseg.project.run_folder import RunFolder
+from aslseg.storage import write_json_atomic
 
 SOURCES = ("supervised", "specialist", "sam_untrained", "sam", "refined")
 LIVER = {
@@ -29,6 +31,14 @@ RELIABILITY_FIELDS = [
     "round", "case", "checkpoint_agreement", "prediction_agreement", "score", "accepted", "reason",
     "accepted_targets",
 ]  # fmt: skip
+
+
+def a_finished_run(folder: Path, best_round: int = 1) -> RunFolder:
+    """Return a run that is done and holds nothing yet."""
+    run = RunFolder(folder)
+    write_json_atomic(folder / "config.json", {})
+    run.write_status(state="done", best_round=best_round)
+    return run
 
 
 def write_run(

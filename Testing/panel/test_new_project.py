@@ -12,6 +12,7 @@ import pytest
 import slicer
 from harness import wait_for_files
 
+import small_images
 from aslseg.data.images import read_labelmap, write_labelmap, write_volume
 from aslseg.data.volume import Geometry, Labelmap, Volume
 from aslseg.errors import AslsegError
@@ -25,10 +26,7 @@ NAME, VALUE, INSIDE, COLOR, TERMINOLOGY = range(5)
 
 
 def write_image(path: Path) -> Path:
-    seed = sum(path.name.encode())
-    voxels = np.random.default_rng(seed).integers(-100, 200, GRID.shape).astype(np.int16)
-    write_volume(Volume(voxels, GRID), path)
-    return path
+    return small_images.write_image(path, GRID)
 
 
 def write_label(path: Path, *values: int, geometry: Geometry = GRID) -> Path:

@@ -22,8 +22,9 @@ from aslseg.project.lesions import LesionDecision, boxed, put_lesion
 from aslseg.project.project import Project, open_project
 from aslseg.project.review import accept, correct, draw, reject
 from aslseg.project.run_folder import RunFolder
-from aslseg.storage import sha256_of, write_json_atomic, write_text_atomic
+from aslseg.storage import sha256_of, write_text_atomic
 from aslseg.targets import Target
+from synthetic_run import a_finished_run
 
 GEOMETRY = Geometry.axis_aligned((3, 4, 5), (3.0, 1.5, 1.0))
 NNUNET = ExportOptions(format="nnunet")
@@ -173,9 +174,7 @@ def test_a_project_without_label_maps_has_nothing_to_export(tmp_path: Path) -> N
 
 def with_run(project: Project, *cases: str) -> RunFolder:
     """Write a run that predicted some cases: 4 voxels of tumour, 2 of them in doubt."""
-    run = RunFolder(project.folder / "runs" / "first")
-    write_json_atomic(run.path / "config.json", {})
-    run.write_status(state="done", best_round=2)
+    run = a_finished_run(project.folder / "runs" / "first", best_round=2)
     doubtful = np.zeros(GEOMETRY.shape, np.uint8)
     doubtful[1, 1, 1:3] = 5
     for case in cases:

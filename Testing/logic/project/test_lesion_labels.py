@@ -21,6 +21,7 @@ from aslseg.project.review import correct, draw, undo_last
 from aslseg.project.run_folder import RunFolder
 from aslseg.storage import write_json_atomic
 from aslseg.targets import LIVER_TARGETS
+from synthetic_run import a_finished_run
 from tiny_project import GEOMETRY, a_tiny_project
 
 
@@ -32,9 +33,7 @@ def project(tmp_path: Path) -> Project:
 @pytest.fixture
 def run(project: Project) -> RunFolder:
     """A run that found two lesions in case c2, of 8 and of 4 voxels."""
-    folder = RunFolder(project.folder / "runs" / "a")
-    write_json_atomic(folder.path / "config.json", {})
-    folder.write_status(state="done", best_round=1)
+    folder = a_finished_run(project.folder / "runs" / "a")
     labels = np.ones(GEOMETRY.shape, np.uint8)
     labels[2:4, 2:4, 2:4] = 2
     labels[8, 10:12, 10:12] = 2

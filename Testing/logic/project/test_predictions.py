@@ -20,7 +20,7 @@ from aslseg.project.predictions import read_predictions
 from aslseg.project.project import Project
 from aslseg.project.review import accept
 from aslseg.project.run_folder import RunFolder
-from aslseg.storage import write_json_atomic
+from synthetic_run import a_finished_run
 from tiny_project import GEOMETRY, a_tiny_project
 
 Reader = Callable[[Project, RunFolder], object]
@@ -34,9 +34,7 @@ def project(tmp_path: Path) -> Project:
 @pytest.fixture
 def run(project: Project) -> RunFolder:
     """A run that found a lesion in case c2, which a person accepted."""
-    folder = RunFolder(project.folder / "runs" / "a")
-    write_json_atomic(folder.path / "config.json", {})
-    folder.write_status(state="done", best_round=1)
+    folder = a_finished_run(project.folder / "runs" / "a")
     labels = np.ones(GEOMETRY.shape, np.uint8)
     labels[2:4, 2:4, 2:4] = 2
     for source in ("specialist", "refined"):

@@ -28,7 +28,7 @@ from aslseg.project.review_order import review_queue
 from aslseg.project.roles import assign
 from aslseg.project.run_folder import RunFolder
 from aslseg.project.run_tables import REFINED, RELIABILITY_COLUMNS, write_table
-from aslseg.storage import write_json_atomic
+from synthetic_run import a_finished_run
 from tiny_project import GEOMETRY, a_tiny_project
 
 ROWS = (
@@ -59,9 +59,7 @@ def project(tmp_path: Path) -> Project:
 @pytest.fixture
 def run(project: Project) -> RunFolder:
     """A run whose best round, the second, judged three cases; their labels have 12 to 14 voxels."""
-    folder = RunFolder(project.folder / "runs" / "a")
-    write_json_atomic(folder.path / "config.json", {})
-    folder.write_status(state="done", best_round=2)
+    folder = a_finished_run(project.folder / "runs" / "a", best_round=2)
     rows = [dict(zip(RELIABILITY_COLUMNS, (2, *row), strict=True)) for row in ROWS]
     write_table(folder.round(2) / "reliability.csv", RELIABILITY_COLUMNS, rows)
     for number, (case, *_) in enumerate(ROWS):

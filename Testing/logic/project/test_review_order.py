@@ -14,7 +14,7 @@ from aslseg.project.candidate_table import CANDIDATES, CandidateRow, write_candi
 from aslseg.project.review import CaseReport, CaseState, expected_lesions_ml
 from aslseg.project.review_order import waiting
 from aslseg.project.run_folder import RunFolder
-from aslseg.storage import write_json_atomic
+from synthetic_run import a_finished_run
 
 GRID = Geometry.axis_aligned((3, 4, 5), (1.0, 1.0, 1.0))
 
@@ -83,10 +83,7 @@ def judge(run: RunFolder, number: int, case: str, *rows: CandidateRow) -> Path:
 
 @pytest.fixture
 def run(tmp_path: Path) -> RunFolder:
-    folder = RunFolder(tmp_path / "a")
-    write_json_atomic(folder.path / "config.json", {})
-    folder.write_status(state="done", best_round=2)
-    return folder
+    return a_finished_run(tmp_path / "a", best_round=2)
 
 
 def test_all_candidates_count_by_their_probability_in_the_last_round_that_judged_them(

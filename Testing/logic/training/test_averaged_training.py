@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from aslseg.config import CpcSamConfig, SamConfig, ScSamConfig
 from aslseg.context import RunContext
 from aslseg.inference.loading import TrainedCascade, load_cascade, load_ensemble
 from aslseg.networks.averaged import AveragedNetworks, network_of
@@ -20,7 +21,12 @@ from aslseg.training.cross_fitting import cross_fitted_models
 from aslseg.training.run_plan import planned_steps
 from run_contexts import a_run_context
 from tiny_project import SPECIALIST, a_patient, a_tiny_project, tiny_config
-from whole_runs import at_step, stopped_and_resumed
+from whole_runs import (
+    at_step,
+    ensemble_with_small_sam,
+    run_with_small_sam,
+    stopped_and_resumed,
+)
 
 SHORT = SPECIALIST.model_copy(update={"iterations": 3})
 THREE = SHORT.model_copy(update={"averaged_networks": 3})
@@ -90,6 +96,7 @@ def test_nothing_but_the_averaged_weights_stays(context: RunContext, tmp_path: P
 
 def test_cross_fitted_networks_are_single(context: RunContext, tmp_path: Path) -> None:
     models = cross_fitted_models(context, CascadeTrainingPlan(tmp_path, "supervised", {}, {}))
+    assert set(models) == {"c0", "c1"}
     for model in models.values():
         assert not isinstance(model.specialist.networks["liver"], AveragedNetworks)
 
@@ -137,3 +144,19 @@ def test_methods_that_train_sam_along_have_one_network(tmp_path: Path, method: s
     config = tiny_config(organ=THREE, lesion=SHORT, method=method)
     steps = planned_steps(config, a_tiny_project(tmp_path))
     assert not [step.task for step in steps if "-network-" in step.task]
+
+
+OWN_SAM = {
+    "scsam": {"scsam": ScSamConfig(input_size=128, gate=False)},
+    "cpcsam": {"cpcsam": CpcSamConfig(input_size=128, rank=2)},
+}
+
+
+@pytest.mark.parametrize("method", OWN_SAM)
+def test_a_network_that_sam_is_trained_with_is_single(tmp_path: Path, method: str) -> None:
+    two = THREE.model_copy(update={"averaged_networks": 2, "batch_size": 2, "patch_size": 40})
+    sam = SamConfig(model="vit_t")
+    config = tiny_config(method=method, rounds=1, organ=two, lesion=two, sam=sam, **OWN_SAM[method])
+    ensemble = ensemble_with_small_sam(run_with_small_sam(tmp_path, config))
+    for network in ensemble.specialist.networks.values():
+        assert not isinstance(network, AveragedNetworks)
