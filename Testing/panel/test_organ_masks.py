@@ -42,6 +42,7 @@ def person(open_module: Callable[..., Any], trained: Path) -> Person:
 def draw(volume: Any, name: str) -> tuple[Any, np.ndarray]:
     """Draw a box into a new segment on a volume."""
     node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "drawn")
+    node.CreateDefaultDisplayNodes()
     node.SetReferenceImageGeometryParameterFromVolumeNode(volume)
     segment = node.GetSegmentation().AddEmptySegment(name, name)
     mask = np.zeros(slicer.util.arrayFromVolume(volume).shape, np.uint8)
@@ -92,6 +93,29 @@ def test_a_mask_is_replaced_by_another_one_when_a_person_says_so(
         dialogs.answer("ASLseg", answer)
         person.press(person.ui.saveOrganMaskButton)
         assert np.array_equal(person.mask("c2"), of_c2)
+
+
+def test_an_organ_that_is_not_seen_is_not_saved(person: Person, dialogs: Any) -> None:
+    from ASLsegLib.scene.volumes import SceneError
+
+    node, mask = draw(person.logic.load_case("c2"), "liver")
+    node.GetDisplayNode().SetVisibility(False)
+    with pytest.raises(SceneError, match=r"drawn is hidden \(liver\)"):
+        person.logic.save_organ_mask(node)
+    choose_node(person.ui.labelSegmentationSelector, node)
+    person.press(person.ui.saveOrganMaskButton)
+    dialogs.take("so nothing was saved. It is shown now")
+    assert person.logic.project.case("c2").masks == {}
+    assert node.GetDisplayNode().GetVisibility()
+    person.press(person.ui.saveOrganMaskButton)
+    assert np.array_equal(person.mask("c2"), mask)
+
+
+def test_an_organ_that_is_not_seen_is_saved_where_a_script_says_so(person: Person) -> None:
+    node, mask = draw(person.logic.load_case("c2"), "liver")
+    node.GetDisplayNode().SetVisibility(False)
+    person.logic.save_organ_mask(node, may_hide=lambda *_: True)
+    assert np.array_equal(person.mask("c2"), mask)
 
 
 def test_a_segmentation_without_the_organ_is_refused(person: Person) -> None:

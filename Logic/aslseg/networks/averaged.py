@@ -33,13 +33,8 @@ class AveragedNetworks(nn.Module):
 
 
 def network_of(module: nn.Module, number: int) -> nn.Module:
-    """Return one of several averaged networks, counted from 0; a network alone is itself.
-
-    Of fewer than asked for the count begins anew.
-    """
-    if not isinstance(module, AveragedNetworks):
-        return module
-    return module.networks[number % len(module.networks)]
+    """Return one of several averaged networks, counted from 0; a network alone is itself."""
+    return module.networks[number] if isinstance(module, AveragedNetworks) else module
 
 
 def joined(states: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:

@@ -10,9 +10,10 @@ import numpy as np
 
 from aslseg.data.volume import Labelmap
 from ASLsegLib.logic.export import reference_volume
-from ASLsegLib.logic.questions import require_yes
+from ASLsegLib.logic.questions import require_yes, save_nothing_hidden
 from ASLsegLib.logic.review import ReviewLogic
 from ASLsegLib.scene.case_nodes import case_of, require_intact
+from ASLsegLib.scene.hidden_segments import hidden_segments
 from ASLsegLib.scene.segments import segment_ids
 from ASLsegLib.scene.shown_labels import read_shown_part
 from ASLsegLib.scene.volumes import SceneError, geometry_of
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 
 MayReplace = Callable[[str, Sequence[str]], bool]
 """Asked with an organ and the cases that have a mask of it: may the new one take its place?"""
+
+MayHide = Callable[[str, Sequence[str]], bool]
+"""Asked with a segmentation's name and its segments that are not seen: may those be saved?"""
 
 
 def replace_no_mask(organ: str, case_ids: Sequence[str]) -> bool:
@@ -126,6 +130,7 @@ class OrganMaskLogic(ReviewLogic):
         organ: str | None = None,
         *,
         may_replace: MayReplace = replace_no_mask,
+        may_hide: MayHide = save_nothing_hidden,
         wait: bool = True,
     ) -> Project | None:
         """Keep a segment as the given mask of an organ of its case: it is not predicted any more.
@@ -134,11 +139,12 @@ class OrganMaskLogic(ReviewLogic):
             segmentation: Segmentation node with a segment named like the organ.
             organ: Name of the target; the only one that contains others when None.
             may_replace: Asked when the case has a mask already.
+            may_hide: Asked with the name of the segmentation and the segments that are not seen.
             wait: Return the project; else None at once.
 
         Raises:
             SceneError: When there is no such segment, its volume is no case of the project, or
-                nobody was asked about a mask that would be replaced.
+                a question is refused.
             CancelledError: When it must not be replaced.
         """
         project, volume = self.opened(), self.volume_of_label(segmentation)
@@ -150,6 +156,8 @@ class OrganMaskLogic(ReviewLogic):
         require_intact(node, case_id, volume)
         shown = self.organ_mask_of(segmentation, volume, name)
         mask = Labelmap(shown.labels, geometry_of(node))
+        if hidden_segments(segmentation, _segments_of(segmentation, name)):
+            require_yes(may_hide(str(segmentation.GetName()), [name]))
         if name in project.case(case_id).masks:
             require_yes(may_replace(name, [case_id]))
 
@@ -171,19 +179,9 @@ class OrganMaskLogic(ReviewLogic):
             SceneError: When there is no such segment, or when the segmentation was not drawn on the
                 volume, or does not say on which: it may be the organ of somebody else.
         """
-        from aslseg.project.labels import plain_name
-
         reference_volume(segmentation)  # none when its volume is gone
         self.volume_of_label(segmentation, volume)
-        names = segmentation.GetSegmentation()
-        wanted = [
-            one
-            for one in segment_ids(segmentation)
-            if plain_name(names.GetSegment(one).GetName()) == plain_name(organ)
-        ]
-        if not wanted:
-            msg = f"{segmentation.GetName()} has no segment '{organ}'; rename the one you mean."
-            raise SceneError(msg)
+        wanted = _segments_of(segmentation, organ)
         geometry = geometry_of(volume)
         labels = np.zeros(geometry.shape, np.uint8)
         for part in (read_shown_part(segmentation, one, volume)[0] for one in wanted):
@@ -226,6 +224,26 @@ class OrganMaskLogic(ReviewLogic):
                 writes.append(_writer(self.organ_mask_of(given, volume, name), path))
             known[name] = str(path)
         return files | known, writes
+
+
+def _segments_of(segmentation: Any, organ: str) -> list[str]:
+    """Return the ids of the segments that are named like an organ.
+
+    Raises:
+        SceneError: When there is none.
+    """
+    from aslseg.project.labels import plain_name
+
+    names = segmentation.GetSegmentation()
+    wanted = [
+        one
+        for one in segment_ids(segmentation)
+        if plain_name(names.GetSegment(one).GetName()) == plain_name(organ)
+    ]
+    if not wanted:
+        msg = f"{segmentation.GetName()} has no segment '{organ}'; rename the one you mean."
+        raise SceneError(msg)
+    return wanted
 
 
 def _writer(mask: Labelmap, path: Path) -> Callable[[], None]:

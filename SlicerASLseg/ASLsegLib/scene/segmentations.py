@@ -146,13 +146,6 @@ def volume_of_prediction(node: Any) -> Any | None:
     return node.GetNodeReference(_VOLUME)
 
 
-def edited_segments(node: Any, volume: Any) -> list[str]:
-    """Return the names of our segments that a person edited, prompted, made or accepted."""
-    segmentation = node.GetSegmentation()
-    shown = {one: read_part(node, one, volume) for one in _ours(node)}
-    return [segmentation.GetSegment(name).GetName() for name in _edited(node, shown)]
-
-
 def rounds_shown(node: Any) -> set[tuple[str, int]]:
     """Return run and round of our segments of a node: one pair, unless they were mixed."""
     segmentation = node.GetSegmentation()

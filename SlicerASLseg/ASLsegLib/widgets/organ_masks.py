@@ -106,6 +106,7 @@ class OrganMaskSection(Section):
         organ = self.panel.choose_organ()
         if organ:
             node = self.panel.parameters.labelSegmentation
+            self.panel.require_seen(node, organ, is_saved=True)
             self.logic.save_organ_mask(
                 node, organ, wait=False, may_replace=self.panel.may_replace_organ_masks
             )
