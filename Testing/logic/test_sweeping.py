@@ -12,7 +12,7 @@ import pytest
 
 from aslseg.config import RunConfig
 from aslseg.events import Monitor
-from aslseg.project.project import changing
+from aslseg.project.lock import changing
 from aslseg.project.run_folder import create_run
 from aslseg.project.running import running
 from aslseg.storage import STALE_AFTER_S, sweep, temporary_beside, this_computer

@@ -11,7 +11,8 @@ from aslseg.errors import ProjectError
 from aslseg.evaluation.lesion_review import ReviewedLesion, read_review
 from aslseg.project.lesion_labels import finish_case, require_finishable
 from aslseg.project.lesions import CaseLesions, LesionDecision, What, putting_lesions, read_lesions
-from aslseg.project.project import Project, changing, open_project
+from aslseg.project.lock import changing
+from aslseg.project.project import Project, open_project
 from aslseg.project.run_folder import RunFolder
 
 Act: TypeAlias = Literal["accept", "delete", "undo"]

@@ -23,6 +23,7 @@ RUNS = "runs"
 HISTORY = "history"
 LABEL_SUFFIX = ".nii.gz"
 PROJECT_FILE = "project.json"
+PROJECT_REMEDY = "give the folder of a project, create one, or restore the file from a copy"
 REVIEWS = "reviews.jsonl"
 OWN_FILES = (PROJECT_FILE, REVIEWS)
 """Of a project, beside its folders."""

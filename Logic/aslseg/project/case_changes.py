@@ -15,7 +15,8 @@ from aslseg.project.edit import (
     with_renamed,
     without_cases,
 )
-from aslseg.project.project import Project, changing, open_project
+from aslseg.project.lock import changing
+from aslseg.project.project import Project, open_project
 from aslseg.project.roles import assign, assigned
 
 

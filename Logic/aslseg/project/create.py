@@ -25,6 +25,7 @@ from aslseg.project.case import (
     refuse_same_ids,
 )
 from aslseg.project.image_digests import remember
+from aslseg.project.lock import LOCK, changing
 from aslseg.project.patients import (
     hashed_patient,
     is_hashed,
@@ -32,14 +33,7 @@ from aslseg.project.patients import (
     repeated_patients,
     whose,
 )
-from aslseg.project.project import (
-    LOCK,
-    Project,
-    changing,
-    open_project,
-    validated,
-    write_project,
-)
+from aslseg.project.project import Project, open_project, validated, write_project
 from aslseg.project.run_folder import refuse_foreign_results
 from aslseg.project.similar_bodies import MOST_PAIRS, keep_bodies, similar_pairs
 from aslseg.project.similar_bodies import in_words as similar_in_words

@@ -9,10 +9,10 @@ from pathlib import Path
 from aslseg.errors import ProjectError, refuse_unknown, short
 from aslseg.project.case import LABEL_SUFFIX, LABELS, Case
 from aslseg.project.drawn import drawn_files, set_drawn_aside
+from aslseg.project.lock import changing
 from aslseg.project.project import (
     Project,
     change_project,
-    changing,
     open_project,
     replacing_project,
     validated,

@@ -19,8 +19,9 @@ from aslseg.data.volume import Geometry, Labelmap, Mask
 from aslseg.errors import ProjectError
 from aslseg.project.candidate_lesions import read_candidate_lesions, undecided
 from aslseg.project.lesions import BoxedMask, CaseLesions, LesionDecision, read_lesions
+from aslseg.project.lock import changing
 from aslseg.project.predictions import read_prediction
-from aslseg.project.project import Project, changing, open_project
+from aslseg.project.project import Project, open_project
 from aslseg.project.review import correct, decisions, refined_path
 from aslseg.project.roles import refuse_prediction
 from aslseg.project.run_folder import RunFolder, run_named

@@ -26,7 +26,8 @@ from aslseg.data.volume import Labelmap, Labels, Mask, Shape3
 from aslseg.errors import ProjectError, finding_in_line
 from aslseg.project.case import HISTORY, LESIONS
 from aslseg.project.lesion_lines import MORE, REMEDY, read_lesion_lines
-from aslseg.project.project import Project, changing, open_project
+from aslseg.project.lock import changing
+from aslseg.project.project import Project, open_project
 from aslseg.reading import MOST_LINE_BYTES
 from aslseg.storage import append_line, inside, storage_errors
 from aslseg.targets import Target

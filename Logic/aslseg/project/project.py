@@ -17,25 +17,23 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from filelock import FileLock, Timeout
 from pydantic import Field, ValidationError, model_validator
 
 from aslseg.config import Settings
 from aslseg.data.geometry import fit_labels
 from aslseg.data.images import read_geometry, read_labelmap_on, read_volume, write_labelmap
 from aslseg.data.volume import Geometry, Labelmap, Mask, SameSize, Volume
-from aslseg.errors import ConfigError, ImageError, ProjectError, StorageError, short
+from aslseg.errors import ConfigError, ImageError, ProjectError, short
 from aslseg.project.case import (
-    HISTORY,
     LABELS,
     LESIONS,
     PROJECT_FILE,
+    PROJECT_REMEDY,
     Case,
     Split,
     nothing_counts,
     resolved_image,
 )
-from aslseg.project.image_digests import PLACE as KNOWN_IMAGES
 from aslseg.project.image_digests import check_images
 from aslseg.project.labels import (
     check_values,
@@ -45,6 +43,7 @@ from aslseg.project.labels import (
     refuse_unclaimed,
 )
 from aslseg.project.lesion_lines import count_lesion_lines
+from aslseg.project.lock import changing
 from aslseg.project.organ_masks import (
     another_mask,
     checked_organ_mask,
@@ -57,7 +56,7 @@ from aslseg.project.organ_masks import (
 from aslseg.project.patients import divided_patient, refuse_divided
 from aslseg.reading import read_object
 from aslseg.schema_1 import SCHEMA_VERSION
-from aslseg.storage import atomic_path, in_words, inside, storage_errors, sweep, write_json_atomic
+from aslseg.storage import atomic_path, in_words, inside, write_json_atomic
 from aslseg.targets import Target, cascade_stages
 
 
@@ -521,8 +520,7 @@ def open_project(folder: Path) -> Project:
         ProjectError: When it is missing, no JSON, of another version, or contradicts itself.
     """
     path = folder if folder.name == PROJECT_FILE else folder / PROJECT_FILE
-    remedy = "give the folder of a project, create one, or restore the file from a copy"
-    values = read_object(path, ProjectError, remedy)
+    values = read_object(path, ProjectError, PROJECT_REMEDY)
     version = values.get("schema_version")
     if version not in (1, SCHEMA_VERSION):
         msg = (
@@ -614,50 +612,3 @@ def _refuse_repeated(what: str, names: Iterable[Hashable]) -> None:
     if repeated:
         msg = f"the {what} '{repeated[0]}' occurs twice"
         raise ValueError(msg)
-
-
-LOCK = ".project.lock"
-
-
-PATIENCE_S = 60.0
-
-
-@contextmanager
-def changing(folder: Path) -> Iterator[None]:
-    """Hold the lock of a project; the thread that holds it may ask for it again.
-
-    Files that an ended process left half written in the project are deleted first.
-
-    Args:
-        folder: Of the project.
-
-    Raises:
-        ProjectError: When another program does not give the lock back in time, or the folder is not
-            there, for it may have been moved.
-        StorageError: When the folder cannot be written, or its disk knows no locks.
-    """
-    if not os.path.lexists(folder):  # else a new one would be made where it was
-        open_project(folder)  # which says what is wrong
-    lock = FileLock(folder.resolve() / LOCK, is_singleton=True)
-    is_first = not lock.is_locked
-    with storage_errors(folder):
-        try:
-            lock.acquire(timeout=PATIENCE_S)
-        except Timeout as error:
-            msg = f"Another program is changing {folder}; wait until it is done and try again."
-            raise ProjectError(msg) from error
-        except NotImplementedError as error:
-            msg = f"The disk of {folder} knows no locks; put the project on another disk."
-            raise StorageError(msg) from error
-    try:
-        if is_first:
-            for place in (
-                folder,
-                folder / KNOWN_IMAGES.parent,
-                folder / LABELS,
-                folder / LABELS / HISTORY,
-            ):
-                sweep(place)
-        yield
-    finally:
-        lock.release()

@@ -11,7 +11,8 @@ from aslseg.project.drawn import drawn_files, set_drawn_aside
 from aslseg.project.image_digests import remember, stamp_of
 from aslseg.project.labels import load_labels
 from aslseg.project.lesions import read_lesions
-from aslseg.project.project import Project, changing, open_project, replacing_project
+from aslseg.project.lock import changing
+from aslseg.project.project import Project, open_project, replacing_project
 from aslseg.project.review import note_removal
 from aslseg.project.run_folder import run_named
 from aslseg.project.run_tables import REFINED

@@ -29,14 +29,9 @@ from aslseg.project.complete_slices import mark_all_complete
 from aslseg.project.external_labels import decided_targets
 from aslseg.project.labels import keep_history
 from aslseg.project.lesions import read_lesions
+from aslseg.project.lock import changing
 from aslseg.project.predictions import read_prediction
-from aslseg.project.project import (
-    Project,
-    change_project,
-    changing,
-    open_project,
-    replacing_project,
-)
+from aslseg.project.project import Project, change_project, open_project, replacing_project
 from aslseg.project.roles import refuse_prediction, refuse_to_judge_by
 from aslseg.project.run_folder import RunFolder, saw_another
 from aslseg.project.run_tables import REFINED, ReliabilityRow, read_reliability

@@ -12,7 +12,8 @@ from typing import Any
 
 from aslseg.errors import RunError
 from aslseg.events import Monitor
-from aslseg.project.project import Project, changing, open_project, validated
+from aslseg.project.lock import changing
+from aslseg.project.project import Project, open_project, validated
 from aslseg.project.run_folder import RunFolder, saw_another
 from aslseg.storage import inside, sha256_of
 from aslseg.targets import cascade_stages, is_given

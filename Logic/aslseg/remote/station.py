@@ -204,7 +204,7 @@ class Station:
         return Ok()
 
     def _commit(self, question: Commit) -> Ok:
-        from aslseg.project.project import changing
+        from aslseg.project.lock import changing
 
         mirror = self._mirror(question.project)
         mirror.mkdir(parents=True, exist_ok=True)

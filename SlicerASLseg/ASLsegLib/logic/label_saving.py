@@ -292,7 +292,7 @@ class LabelSavingLogic(ProjectLogic, ExportLogic):
         label_before = drawn.label_before
 
         def work(_: Any) -> tuple[Project, str, bytes]:
-            from aslseg.project.project import changing
+            from aslseg.project.lock import changing
 
             with changing(opened.folder):
                 _require_unchanged(opened, drawn)

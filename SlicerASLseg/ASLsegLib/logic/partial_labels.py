@@ -93,7 +93,8 @@ class PartialLabelLogic(ProjectLogic):
             SceneError: When another program has marked others meanwhile.
         """
         from aslseg.project.complete_slices import set_complete_slices
-        from aslseg.project.project import changing, open_project
+        from aslseg.project.lock import changing
+        from aslseg.project.project import open_project
 
         with changing(self.opened().folder):
             now = open_project(self.opened().folder)
