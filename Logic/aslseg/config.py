@@ -195,6 +195,7 @@ class RoiConfig(Settings):
         window_hu: Intensities outside are cut off, where the whole image is seen.
         least_scale_hu: Inside a parent target, intensities are deviations from its own in units of
             their spread, but of no less than this: noise is not blown up to lesions.
+        likelihood_sd_hu: Standard deviation of the likelihood that a second pass is given.
     """
 
     pixel_mm: PositiveFloat = 2.0
@@ -204,6 +205,7 @@ class RoiConfig(Settings):
     margin_mm: Annotated[float, Field(ge=0.0)] = 12.0
     window_hu: Window = (-100.0, 250.0)
     least_scale_hu: PositiveFloat = 25.0
+    likelihood_sd_hu: PositiveFloat = 25.0
 
 
 UNCERTAIN_DROPOUT = 0.1
@@ -288,6 +290,9 @@ class SpecialistConfig(Settings):
         averaged_networks: So many networks are trained, each from other random numbers, and their
             probabilities averaged (ours). Cross-fitted ones, and those that SAM is trained with,
             are single.
+        second_pass: One more network is trained that is given how likely each intensity is for the
+            organ that the others find, and its probabilities are averaged with theirs (ours). For
+            a stage of one organ; not for networks that are single.
         iterations: Optimiser steps of each.
         batch_size: Labelled patches per step; as many unlabelled ones are added by a paradigm
             that uses them.
@@ -322,6 +327,7 @@ class SpecialistConfig(Settings):
     """
 
     averaged_networks: Positive = 1
+    second_pass: bool = False
     iterations: Positive = 2000
     batch_size: Positive = 12
     patch_size: Positive = 128

@@ -17,7 +17,9 @@ from aslseg.data.volume import Float32, Labelmap, Mask, Volume, zeros
 from aslseg.errors import ImageError
 from aslseg.events import Monitor
 from aslseg.inference.postprocessing import labels_from
+from aslseg.networks.averaged import TwoPasses
 from aslseg.networks.device import mixed_precision, predict_mirrored, require_finite
+from aslseg.preprocessing.likelihood import likelihood_roi
 from aslseg.preprocessing.roi import Roi, build_roi, slice_channels, to_volume
 from aslseg.targets import CascadeStage, Target, cascade_stages, is_given
 
@@ -210,6 +212,9 @@ def predict_roi(
 ) -> Float32:
     """Return class probabilities of a ROI.
 
+    The network of a second pass is given how likely intensities are for what the first ones find,
+    and the probabilities of all are averaged.
+
     Those of a 2-D network that was trained on mirrored patches are averaged over mirrored slices.
     It does not look at slices without the parent, where nothing can be: they are background.
 
@@ -219,6 +224,8 @@ def predict_roi(
     Raises:
         RunError: When the network predicts values that are no numbers.
     """
+    if isinstance(network, TwoPasses):
+        return _predict_twice(network, roi, settings, device, monitor)
     if settings.network.dimensions == 3:
         return _predict_blocks(network, roi, settings, device)
     flips: tuple[tuple[int, ...], ...] = ((), (-1,), (-2,)) if settings.mirror else ((),)
@@ -242,6 +249,21 @@ def predict_roi(
         msg = "No slice of the region shows its parent."
         raise ValueError(msg)
     return classes
+
+
+def _predict_twice(
+    network: TwoPasses,
+    roi: Roi,
+    settings: SpecialistConfig,
+    device: torch.device,
+    monitor: Monitor | None,
+) -> Float32:
+    """Return class probabilities of a ROI, the mean of all networks of both passes."""
+    found = predict_roi(network.first_pass, roi, settings, device, monitor)
+    likely = likelihood_roi(roi, found[1:].sum(0) > 0.5, settings.roi)
+    again = predict_roi(network.second_pass, likely, settings, device, monitor)
+    mean: Float32 = found + np.float32(network.second_share) * (again - found)
+    return mean
 
 
 def _background(classes: int, roi: Roi) -> Float32:

@@ -14,7 +14,7 @@ from aslseg.config import RunConfig, SpecialistConfig, SSLName
 from aslseg.context import RunContext
 from aslseg.distributed import Part, my_part, together
 from aslseg.inference.loading import BuildNetwork, TrainedCascade, assemble_cascade, load_stage
-from aslseg.networks.averaged import joined, network_of
+from aslseg.networks.averaged import AveragedNetworks, joined, load_networks, network_of
 from aslseg.networks.checkpoints import (
     SNAPSHOTS,
     Checkpoint,
@@ -47,15 +47,19 @@ def scheduled(
 ) -> SpecialistConfig:
     """Return the settings of a stage with its schedule and its learning rate cut to a part.
 
-    In a stage of several targets no lesion is drawn: nothing says which of them it would be.
+    In a stage of several targets no lesion is drawn, and there is no second pass: nothing says
+    which of them it would be, or which of their intensities. Inside of a parent there is no second
+    pass either.
     """
     settings = config.stage(stage.parent_name)
-    update = {
+    update: dict[str, float] = {
         "iterations": max(1, round(settings.iterations * share)),
         "learning_rate": settings.learning_rate * rate,
     }
     if len(stage.targets) > 1:
         update["synthetic_lesion_chance"] = 0.0
+    if len(stage.targets) > 1 or stage.inside is not None:
+        update["second_pass"] = False
     return settings.model_copy(update=update)
 
 
@@ -110,7 +114,8 @@ class CascadeTrainingPlan:
     def settings(self, config: RunConfig, stage: CascadeStage) -> SpecialistConfig:
         """Return the settings that a stage is trained with."""
         settings = scheduled(config, stage, self.share, self.rate)
-        return settings.model_copy(update={"averaged_networks": 1}) if self.is_single else settings
+        single = {"averaged_networks": 1, "second_pass": False}
+        return settings.model_copy(update=single) if self.is_single else settings
 
 
 def train_cascade(context: RunContext, plan: CascadeTrainingPlan) -> TrainedCascade:
@@ -132,7 +137,7 @@ def train_cascade(context: RunContext, plan: CascadeTrainingPlan) -> TrainedCasc
             parents = {name: networks[-1] for name, networks in stages.items()}
             _train_stage(context, plan, stage, parents)
         stages[stage.name] = load_stage(context, plan.folder, stage, plan.network)
-    for left in (_roi_folder(plan), _single_folder(plan)):
+    for left in (*_roi_folders(plan), _single_folder(plan)):
         shutil.rmtree(left, ignore_errors=True)
     return assemble_cascade(context, stages)
 
@@ -147,32 +152,55 @@ def _train_stage(
     preparation = RoiPreparation(
         stage,
         settings,
-        _roi_folder(plan),
+        _roi_folders(plan)[0],
         parents,
         plan.out_of_fold_models,
         plan.pseudo,
         plan.left_out,
     )
+    *first, last = _trainings(plan, stage, settings, context.config.seed)
+    if not settings.second_pass:
+        first.append(last)
+    _train_networks(context, plan, preparation, first)
+    if settings.second_pass:
+        shutil.rmtree(preparation.rois, ignore_errors=True)
+        found = _first_pass(context, plan, first)
+        again = replace(preparation, rois=_roi_folders(plan)[1], first_pass=found)
+        _train_networks(context, plan, again, [last])
+    if settings.second_pass or len(first) > 1:
+        _average(first, last if settings.second_pass else None, plan.folder)
+    for left in _roi_folders(plan):
+        shutil.rmtree(left, ignore_errors=True)
+
+
+def _train_networks(
+    context: RunContext,
+    plan: CascadeTrainingPlan,
+    preparation: RoiPreparation,
+    trainings: Sequence[_StageTraining],
+) -> None:
+    """Train the networks of a stage that see the same ROIs, unless they are trained already."""
+    waiting = [training for training in trainings if not training.is_done]
+    if not waiting:
+        return
     labelled = labelled_cases(context, preparation)
     unlabelled: list[TrainingCase] | None = None
-    trainings = _trainings(plan, stage, settings, context.config.seed)
-    for number, training in enumerate(trainings):
-        if training.is_done:
-            continue
-        ssl_method = _start(context, plan, training, number)
+    for training in waiting:
+        ssl_method = _start(context, plan, training)
         if ssl_method.uses_unlabelled and unlabelled is None:
             unlabelled = unlabelled_cases(context, preparation)
         together(_fit, context, training, ssl_method, (labelled, unlabelled or []))
-    if len(trainings) > 1:
-        _average(trainings, plan.folder)
-    shutil.rmtree(preparation.rois, ignore_errors=True)
 
 
 @dataclass(frozen=True, slots=True)
 class _StageTraining:
-    """What the training of a network is called, where its weights go, its settings and seed."""
+    """What the training of a network is called, where its weights go, its settings and seed.
+
+    Networks of a stage are numbered from 0, that of a second pass last.
+    """
 
     name: str
+    number: int
     folder: Path
     stage: CascadeStage
     settings: SpecialistConfig
@@ -212,41 +240,71 @@ def _trainings(
 ) -> list[_StageTraining]:
     """Return the trainings of a stage: one, or those of all networks that are averaged."""
     name = f"{plan.name}-{stage.name}"
-    if settings.averaged_networks == 1:
-        return [_StageTraining(name, plan.folder, stage, settings, seed)]
+    names = network_names(name, settings)
+    if len(names) == 1:
+        return [_StageTraining(name, 0, plan.folder, stage, settings, seed)]
     return [
         _StageTraining(
-            network_name(name, number),
+            network,
+            number,
             _single_folder(plan) / str(number),
             stage,
             settings,
             seed + number * SEED_STEP,
         )
-        for number in range(settings.averaged_networks)
+        for number, network in enumerate(names)
     ]
 
 
-def network_name(name: str, number: int) -> str:
-    """Return what the training of one of several networks is called, counted from 0."""
-    return f"{name}-network-{number + 1}" if number else name
+def network_names(name: str, settings: SpecialistConfig) -> list[str]:
+    """Return what the trainings of a stage's networks are called, that of a second pass last.
+
+    Args:
+        name: Of the first one.
+        settings: Of the stage, as it is trained; see `scheduled`.
+    """
+    others = [f"{name}-network-{number + 2}" for number in range(settings.averaged_networks - 1)]
+    return [name, *others, *([f"{name}-second-pass"] if settings.second_pass else [])]
 
 
-def _average(trainings: Sequence[_StageTraining], folder: Path) -> None:
+def _average(
+    trainings: Sequence[_StageTraining], second_pass: _StageTraining | None, folder: Path
+) -> None:
     """Write the weights of several networks as those of one stage; the last file says all is there.
 
     Args:
-        trainings: All of them done.
+        trainings: Of the networks that are averaged, all of them done.
+        second_pass: That of the second pass, done too; None without one.
         folder: Where the stage is looked for.
     """
     whole = replace(trainings[0], folder=folder)
     for number in range(len(whole.paths)):
         states = [load_checkpoint(one.paths[number], "specialist").tensors for one in trainings]
-        whole.save(number, joined(states))
+        last = None
+        if second_pass is not None:
+            last = load_checkpoint(second_pass.paths[number], "specialist").tensors
+        whole.save(number, joined(states, last))
 
 
-def _roi_folder(plan: CascadeTrainingPlan) -> Path:
-    """Return where copies of the images lie while a stage is trained."""
-    return plan.folder / "rois"
+def _first_pass(
+    context: RunContext, plan: CascadeTrainingPlan, trainings: Sequence[_StageTraining]
+) -> nn.Module:
+    """Return the trained networks of a first pass, in evaluation mode."""
+    networks = [
+        load_networks(_builder(plan, one), one.paths[-1], "specialist") for one in trainings
+    ]
+    network = networks[0] if len(networks) == 1 else AveragedNetworks(networks)
+    return network.to(context.device).eval()
+
+
+def _builder(plan: CascadeTrainingPlan, training: _StageTraining) -> Callable[[], nn.Module]:
+    """Return what builds the untrained network of a training."""
+    return lambda: plan.network(training.stage, training.settings)
+
+
+def _roi_folders(plan: CascadeTrainingPlan) -> tuple[Path, Path]:
+    """Return where copies of the images lie while a stage is trained, and its second pass."""
+    return plan.folder / "rois", plan.folder / "rois-second-pass"
 
 
 def _single_folder(plan: CascadeTrainingPlan) -> Path:
@@ -254,22 +312,13 @@ def _single_folder(plan: CascadeTrainingPlan) -> Path:
     return plan.folder / "single-networks"
 
 
-def _start(
-    context: RunContext, plan: CascadeTrainingPlan, training: _StageTraining, number: int
-) -> SSLMethod:
-    """Return what trains a network, with random weights or those of the same network before.
-
-    Args:
-        context: The device.
-        plan: Of all stages.
-        training: Of this network.
-        number: Of the network in its stage, from 0.
-    """
+def _start(context: RunContext, plan: CascadeTrainingPlan, training: _StageTraining) -> SSLMethod:
+    """Return what trains a network, with random weights or those of the same network before."""
     stage = training.stage
     torch.manual_seed(training.seed)
     ssl_method = plan.build(plan.ssl_name, stage, training.settings)
     if stage.name in plan.start:
-        known = network_of(plan.start[stage.name], number).state_dict()
+        known = network_of(plan.start[stage.name], training.number).state_dict()
         ssl_method.student.load_state_dict(known)
         ssl_method.average.load_state_dict(known)
     return ssl_method.to(context.device)

@@ -19,7 +19,7 @@ from aslseg.project.case import Case
 from aslseg.project.project import Project
 from aslseg.targets import CascadeStage, cascade_stages, is_given
 from aslseg.training.calibration import Speed
-from aslseg.training.cascade import network_name, scheduled, step_voxels
+from aslseg.training.cascade import network_names, scheduled, step_voxels
 from aslseg.training.co_training_gate import ALONE
 from aslseg.training.cross_fitting import CROSS_FITTED, folds_of
 from aslseg.training.fusion import fold_steps
@@ -200,7 +200,8 @@ class CaseTimes:
             stages.append((self.config.lesion, PARENT_SHARE))
         for settings, share in stages:
             seen = share * self._organ_px / settings.roi.pixel_mm**2 / 1e6
-            mvoxels += seen * (2 if settings.mirror else 1) * settings.averaged_networks
+            networks = settings.averaged_networks + settings.second_pass
+            mvoxels += seen * (2 if settings.mirror else 1) * networks
         return FORWARD_SHARE * self.supervised_s * mvoxels
 
     def encoding_s(self, cases: Sequence[Case]) -> float:
@@ -300,10 +301,11 @@ class _Plan:
             yield from self._each_network(step, stage) if name == "specialist" else (step,)
 
     def _each_network(self, step: PlannedStep, stage: CascadeStage) -> Iterator[PlannedStep]:
-        """Yield the training of each of the networks that are averaged."""
-        yield step
-        for number in range(1, self.config.stage(stage.parent_name).averaged_networks):
-            yield replace(step, task=network_name(step.task, number), before_s=0.0)
+        """Yield the training of each network of a stage."""
+        first, *others = network_names(step.task, scheduled(self.config, stage))
+        yield replace(step, task=first)
+        for name in others:
+            yield replace(step, task=name, before_s=0.0)
 
     def _with_sam(self, step: PlannedStep, stage: CascadeStage) -> PlannedStep:
         """Return a training whose patches are SAM's pictures too; in CPC-SAM SAM's alone."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import nn
 
 from aslseg.config import SpecialistConfig
@@ -22,6 +23,7 @@ from aslseg.data.volume import Labelmap, Mask, Volume
 from aslseg.distributed import mapped
 from aslseg.errors import ProjectError
 from aslseg.inference.cascade import predict_roi
+from aslseg.preprocessing.likelihood import likelihood_roi
 from aslseg.preprocessing.patches import TrainingCase
 from aslseg.preprocessing.roi import IGNORED, Roi, build_roi, save_roi, to_volume
 from aslseg.project.case import Case
@@ -46,6 +48,7 @@ class RoiPreparation:
         out_of_fold_models: By case id, networks (by stage name) that were not trained on the case.
         pseudo: Accepted pseudo-labels by case id.
         left_out: Ids of labelled cases that are not trained on.
+        first_pass: Networks of the stage that a second pass is trained after; None for the first.
     """
 
     stage: CascadeStage
@@ -55,6 +58,7 @@ class RoiPreparation:
     out_of_fold_models: Mapping[str, Mapping[str, nn.Module]] = field(default_factory=dict)
     pseudo: Mapping[str, PseudoLabel] = field(default_factory=dict)
     left_out: frozenset[str] = frozenset()
+    first_pass: nn.Module | None = None
 
     def write_roi(
         self,
@@ -85,8 +89,18 @@ class RoiPreparation:
             targets=targets,
         )
         folder = self.rois / name
-        save_roi(roi, folder)
+        save_roi(self._as_seen(roi), folder)
         return folder
+
+    def _as_seen(self, roi: Roi) -> Roi:
+        """Return what the networks are given of a ROI: a second pass by its labels, if any."""
+        if self.first_pass is None:
+            return roi
+        shown = None if roi.labels is None else _labelled(roi.labels)
+        if shown is None or not shown.any():
+            device = next(self.first_pass.parameters()).device
+            shown = predict_roi(self.first_pass, roi, self.settings, device)[1:].sum(0) > 0.5
+        return likelihood_roi(roi, shown, self.settings.roi)
 
 
 def labelled_cases(context: RunContext, preparation: RoiPreparation) -> list[TrainingCase]:
@@ -206,8 +220,13 @@ def _decided_cases(context: RunContext, preparation: RoiPreparation) -> list[Tra
 
 def _shows_a_target(roi: Roi) -> bool:
     """Whether an ROI has a labelled voxel of its stage's targets."""
-    labels = np.zeros(0) if roi.labels is None else np.asarray(roi.labels)
-    return bool(((labels > 0) & (labels != IGNORED)).any())
+    return roi.labels is not None and bool(_labelled(roi.labels).any())
+
+
+def _labelled(classes: NDArray[np.uint8]) -> Mask:
+    """Return where an ROI's labels show any target."""
+    shown: Mask = (classes > 0) & (classes != IGNORED)
+    return shown
 
 
 def _unlabelled(

@@ -9,7 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from aslseg.errors import WeightsError
-from aslseg.networks.averaged import AveragedNetworks, joined, load_networks, network_of
+from aslseg.networks.averaged import (
+    AveragedNetworks,
+    TwoPasses,
+    count_networks,
+    joined,
+    load_networks,
+    network_of,
+)
 from aslseg.networks.checkpoints import Checkpoint, save_checkpoint
 
 
@@ -53,6 +60,20 @@ def test_a_file_of_one_network_gives_that_network(tmp_path: Path) -> None:
     again = load_networks(lambda: Constant(0.5), path, "specialist")
     assert isinstance(again, Constant)
     assert network_of(again, 1) is again
+
+
+@pytest.mark.parametrize("first", [(0.9,), (0.9, 0.3)])
+def test_two_passes_come_back_from_one_file(tmp_path: Path, first: tuple[float, ...]) -> None:
+    path = tmp_path / "both.safetensors"
+    *states, last = (Constant(p).state_dict() for p in (*first, 0.5))
+    save_checkpoint(path, Checkpoint("specialist", joined(states, last)))
+    again = load_networks(lambda: Constant(0.1), path, "specialist")
+    assert isinstance(again, TwoPasses)
+    assert isinstance(again.first_pass, AveragedNetworks) == (len(first) > 1)
+    assert count_networks(again) == len(first) + 1
+    found = [network_of(again, n).state_dict()["logit"].sigmoid() for n in range(len(first) + 1)]
+    torch.testing.assert_close(torch.stack(found), torch.tensor([*first, 0.5]))
+    assert again.second_share == 1 / (len(first) + 1)
 
 
 def test_a_file_that_lacks_one_of_the_networks_is_refused(tmp_path: Path) -> None:

@@ -1,10 +1,11 @@
-"""Several networks of a stage are trained from other random numbers, and averaged."""
+"""Several networks of a stage are trained and averaged, one of them after the others."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,10 +13,14 @@ import torch
 
 from aslseg.config import CpcSamConfig, SamConfig, ScSamConfig
 from aslseg.context import RunContext
+from aslseg.inference.cascade import Specialist, predict_roi
 from aslseg.inference.loading import TrainedCascade, load_cascade, load_ensemble
-from aslseg.networks.averaged import AveragedNetworks, network_of
+from aslseg.networks.averaged import AveragedNetworks, TwoPasses, network_of
+from aslseg.preprocessing.likelihood import likelihood_roi
+from aslseg.preprocessing.roi import Roi
 from aslseg.runs import start_run
 from aslseg.steps import step_title
+from aslseg.training import cascade
 from aslseg.training.cascade import CascadeTrainingPlan, train_cascade
 from aslseg.training.cross_fitting import cross_fitted_models
 from aslseg.training.run_plan import planned_steps
@@ -30,6 +35,7 @@ from whole_runs import (
 
 SHORT = SPECIALIST.model_copy(update={"iterations": 3})
 THREE = SHORT.model_copy(update={"averaged_networks": 3})
+TWICE = SHORT.model_copy(update={"second_pass": True})
 
 
 @pytest.fixture
@@ -125,6 +131,108 @@ def test_a_run_that_is_stopped_among_its_networks_ends_like_one_that_was_not(
             weights(load_ensemble(run).specialist.networks[stage]) for run in (unbroken, resumed)
         )
         assert torch.equal(one, other)
+
+
+def two_passes(context: RunContext) -> RunContext:
+    return replace(context, config=context.config.model_copy(update={"organ": TWICE}))
+
+
+def test_the_second_pass_of_an_organ_is_trained_after_the_first(
+    context: RunContext, tmp_path: Path
+) -> None:
+    alone = trained_in(two_passes(context), tmp_path / "alone", is_single=True)
+    trained = trained_in(two_passes(context), tmp_path / "both")
+    network = trained.specialist.networks["liver"]
+    assert isinstance(network, TwoPasses)
+    assert torch.equal(weights(network.first_pass), weights(alone.specialist.networks["liver"]))
+    assert not torch.equal(weights(network.first_pass), weights(network.second_pass))
+    assert not isinstance(trained.specialist.networks["tumour"], TwoPasses)
+    assert all(isinstance(one.networks["liver"], TwoPasses) for one in trained.earlier)
+    left = {path.name for path in (tmp_path / "both").iterdir()}
+    assert all(name.startswith("specialist-") for name in left)
+
+
+def test_the_second_pass_is_given_likelihoods_and_the_mean_of_both_counts(
+    context: RunContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    specialist = trained_in(two_passes(context), tmp_path).specialist
+    network, volume = specialist.networks["liver"], a_patient(5)[0]
+    stage = specialist.predict_stages(volume)[0]
+    assert isinstance(network, TwoPasses)
+    assert stage.roi is not None
+    settings = specialist.config.organ
+    first, second = (
+        predict_roi(one, roi, settings, specialist.device)
+        for one, roi in (
+            (network.first_pass, stage.roi),
+            (network.second_pass, _likely(network, stage.roi, specialist)),
+        )
+    )
+    assert np.abs(first - second).max() > 1e-3
+    assert stage.classes is not None
+    np.testing.assert_allclose(stage.classes, (first + second) / 2, atol=1e-5)
+
+
+def _likely(network: TwoPasses, roi: Roi, specialist: Specialist) -> Roi:
+    found = predict_roi(network.first_pass, roi, specialist.config.organ, specialist.device)
+    return likelihood_roi(roi, found[1] > 0.5, specialist.config.organ.roi)
+
+
+@pytest.mark.parametrize("paradigm", ["supervised", "mean_teacher"])
+def test_a_second_pass_learns_from_likelihoods(
+    context: RunContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, paradigm: str
+) -> None:
+    """By labels where there are some, by what the first pass found where there are none."""
+    seen: dict[str, dict[str, Roi]] = {}
+    fit = cascade._fit
+
+    def looking(context: Any, training: Any, method: Any, cases: Any) -> None:
+        seen[training.name] = {case.case_id: case.roi for of in cases for case in of}
+        fit(context, training, method, cases)
+
+    monkeypatch.setattr(cascade, "_fit", looking)
+    trained = trained_in(two_passes(context), tmp_path, ssl_name=paradigm)
+    network, settings = trained.specialist.networks["liver"], TWICE
+    assert isinstance(network, TwoPasses)
+    first, second = (seen[f"specialist-liver{name}"] for name in ("", "-second-pass"))
+    assert len(second) == 2 + (len(context.unlabelled) if paradigm == "mean_teacher" else 0)
+    for case_id, roi in first.items():
+        if roi.labels is None:
+            found = predict_roi(network.first_pass, roi, settings, context.device)[1] > 0.5
+        else:
+            found = roi.labels == 1
+        likely = likelihood_roi(roi, found, settings.roi)
+        np.testing.assert_allclose(second[case_id].image, likely.image, atol=1e-5)
+
+
+def test_a_run_that_is_stopped_before_its_second_pass_ends_like_one_that_was_not(
+    tmp_path: Path,
+) -> None:
+    config = tiny_config(organ=TWICE, lesion=SHORT, rounds=1, method="specialist")
+    unbroken = start_run(a_tiny_project(tmp_path / "whole"), config)
+    second = at_step("specialist-liver-second-pass", 0)
+    resumed = stopped_and_resumed(tmp_path / "halted", config, second)
+    one, other = (
+        weights(load_ensemble(run).specialist.networks["liver"]) for run in (unbroken, resumed)
+    )
+    assert torch.equal(one, other)
+
+
+def test_each_pass_goes_on_from_its_own_weights(context: RunContext, tmp_path: Path) -> None:
+    before = trained_in(two_passes(context), tmp_path / "before").specialist.networks
+    changes = {"start": before, "share": 0.34, "rate": 1e-6}
+    later = trained_in(two_passes(context), tmp_path / "later", **changes).specialist.networks
+    for number in (0, 1):
+        one, other = (weights(network_of(n["liver"], number)) for n in (before, later))
+        torch.testing.assert_close(one, other, atol=1e-3, rtol=0.0)
+
+
+def test_a_plan_has_the_training_of_a_second_pass(tmp_path: Path) -> None:
+    config = tiny_config(organ=TWICE, lesion=TWICE)
+    steps = planned_steps(config, a_tiny_project(tmp_path))
+    tasks = [s.task for s in steps if s.round == 1 and s.task.startswith("specialist-")]
+    assert tasks[:3] == ["specialist-liver", "specialist-liver-second-pass", "specialist-tumour"]
+    assert step_title(tasks[1]) == "specialist network, second pass: liver"
 
 
 @pytest.mark.parametrize("method", ["aslseg", "semisam", "specialist"])
