@@ -19,7 +19,7 @@ from aslseg.events import Monitor
 from aslseg.inference.postprocessing import labels_from
 from aslseg.networks.averaged import TwoPasses
 from aslseg.networks.device import mixed_precision, predict_mirrored, require_finite
-from aslseg.preprocessing.likelihood import likelihood_roi
+from aslseg.preprocessing.likelihood import likelihood_roi, organ_likelihood
 from aslseg.preprocessing.roi import Roi, build_roi, slice_channels, to_volume
 from aslseg.targets import CascadeStage, Target, cascade_stages, is_given
 
@@ -132,7 +132,8 @@ class Specialist:
             return StagePrediction(stage, None, None, None, nothing)
         roi = build_roi(volume, stage, settings, parent=parent)
         if classes is None:
-            classes = predict_roi(self.networks[stage.name], roi, settings, self.device, monitor)
+            network = self.networks[stage.name]
+            classes = predict_passes(network, roi, volume, settings, self.device, monitor)
         probabilities = on_volume(classes[1:], stage, roi, parent, volume)
         found_here = with_given(probabilities, stage, volume)
         return StagePrediction(stage, roi, classes, parent, found_here)
@@ -203,6 +204,43 @@ def all_targets(stages: Sequence[StagePrediction]) -> Probabilities:
     return {name: p for stage in stages for name, p in stage.probabilities.items()}
 
 
+def predict_passes(
+    network: nn.Module,
+    roi: Roi,
+    volume: Volume,
+    settings: SpecialistConfig,
+    device: torch.device,
+    monitor: Monitor | None = None,
+) -> Float32:
+    """Return class probabilities of a ROI, by all passes of a stage.
+
+    The network of a second pass is given how likely intensities are for what the first ones find,
+    and the probabilities of all networks are averaged.
+
+    Args:
+        network: Of the stage.
+        roi: See `predict_roi`.
+        volume: That it is of.
+        settings: Of the stage.
+        device: Where the network is.
+        monitor: Told of the progress if it is detailed.
+
+    Returns:
+        (classes, d, h, w) float32.
+
+    Raises:
+        RunError: When a network predicts values that are no numbers.
+    """
+    if not isinstance(network, TwoPasses):
+        return predict_roi(network, roi, settings, device, monitor)
+    found = predict_roi(network.first_pass, roi, settings, device, monitor)
+    likely = organ_likelihood(roi, found[1:].sum(0) > 0.5, settings.roi)
+    seen_again = likelihood_roi(roi, volume, likely)
+    again = predict_roi(network.second_pass, seen_again, settings, device, monitor)
+    mean: Float32 = found + np.float32(network.second_share) * (again - found)
+    return mean
+
+
 def predict_roi(
     network: nn.Module,
     roi: Roi,
@@ -211,9 +249,6 @@ def predict_roi(
     monitor: Monitor | None = None,
 ) -> Float32:
     """Return class probabilities of a ROI.
-
-    The network of a second pass is given how likely intensities are for what the first ones find,
-    and the probabilities of all are averaged.
 
     Those of a 2-D network that was trained on mirrored patches are averaged over mirrored slices.
     It does not look at slices without the parent, where nothing can be: they are background.
@@ -224,8 +259,6 @@ def predict_roi(
     Raises:
         RunError: When the network predicts values that are no numbers.
     """
-    if isinstance(network, TwoPasses):
-        return _predict_twice(network, roi, settings, device, monitor)
     if settings.network.dimensions == 3:
         return _predict_blocks(network, roi, settings, device)
     flips: tuple[tuple[int, ...], ...] = ((), (-1,), (-2,)) if settings.mirror else ((),)
@@ -249,21 +282,6 @@ def predict_roi(
         msg = "No slice of the region shows its parent."
         raise ValueError(msg)
     return classes
-
-
-def _predict_twice(
-    network: TwoPasses,
-    roi: Roi,
-    settings: SpecialistConfig,
-    device: torch.device,
-    monitor: Monitor | None,
-) -> Float32:
-    """Return class probabilities of a ROI, the mean of all networks of both passes."""
-    found = predict_roi(network.first_pass, roi, settings, device, monitor)
-    likely = likelihood_roi(roi, found[1:].sum(0) > 0.5, settings.roi)
-    again = predict_roi(network.second_pass, likely, settings, device, monitor)
-    mean: Float32 = found + np.float32(network.second_share) * (again - found)
-    return mean
 
 
 def _background(classes: int, roi: Roi) -> Float32:

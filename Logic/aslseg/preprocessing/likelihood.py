@@ -3,37 +3,75 @@
 Organs differ from patient to patient in brightness, and next to one lies what is brighter or darker
 than it: bowel with contrast medium, for example. A network with instance normalisation cannot see
 that, for the mean of each channel is taken away. The likelihood is no linear function of the
-intensity, so normalisation leaves it as it is.
+intensity, so normalisation leaves it as it is. It is taken before voxels are averaged to working
+pixels: bright and dark ones in one pixel are no organ, though their mean may look like one.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from aslseg.config import RoiConfig
 from aslseg.data.masks import clean_parent
-from aslseg.data.volume import Float32, Mask
+from aslseg.data.volume import Float32, Mask, Volume
 from aslseg.preprocessing.intensity import WINDOW_REACH, centre_and_spread, window_scale
-from aslseg.preprocessing.roi import Roi
+from aslseg.preprocessing.roi import Roi, resample
+
+LIMITS = (-WINDOW_REACH, WINDOW_REACH)
+"""No likelihood, and the greatest: what a network is given of a window."""
 
 
-def likelihood_roi(roi: Roi, organ: Mask, settings: RoiConfig) -> Roi:
-    """Return a ROI whose image says how likely each intensity is for an organ.
+@dataclass(frozen=True, slots=True)
+class IntensityLikelihood:
+    """A normal density of intensities, stretched from zero and its greatest value to `LIMITS`.
 
-    It is a normal density around the organ's most frequent intensity, stretched so that its
-    greatest value is the upper end of what a network is given of a window, and zero the lower one.
+    Attributes:
+        centre: In the unit of the voxels, HU for CT.
+        deviation: In the unit of the voxels.
+    """
+
+    centre: float
+    deviation: float
+
+    def __call__(self, voxels: NDArray[Any]) -> Float32:
+        """Return float32 within `LIMITS`, of the shape of the voxels."""
+        odds: Float32 = np.subtract(voxels, self.centre, dtype=np.float32)
+        odds /= self.deviation
+        np.multiply(odds, odds, out=odds)
+        odds *= -0.5
+        np.exp(odds, out=odds)
+        odds *= LIMITS[1] - LIMITS[0]
+        odds += LIMITS[0]
+        return odds
+
+
+def organ_likelihood(roi: Roi, organ: Mask, settings: RoiConfig) -> IntensityLikelihood:
+    """Return how likely intensities are for an organ: its most frequent one is most likely.
 
     Args:
         roi: Of a stage without a parent.
         organ: (d, h, w) where the organ is, as labelled or as predicted; its largest part counts,
             and an empty mask stands for all voxels.
-        settings: Window, and the density's standard deviation.
+        settings: Window of the ROI, and the density's standard deviation.
     """
-    image = np.asarray(roi.image)
-    centre, _ = centre_and_spread(image, clean_parent(organ) if organ.any() else organ)
-    deviation = settings.likelihood_sd_hu / window_scale(settings.window_hu).unit
-    likelihood: Float32 = np.exp(-0.5 * ((image - np.float32(centre)) / np.float32(deviation)) ** 2)
-    stretched = (2 * WINDOW_REACH) * likelihood - WINDOW_REACH
-    return replace(roi, image=stretched, limits=(-WINDOW_REACH, WINDOW_REACH))
+    part = clean_parent(organ) if organ.any() else organ
+    centre, _ = centre_and_spread(np.asarray(roi.image), part)
+    scale = window_scale(settings.window_hu)
+    return IntensityLikelihood(scale.centre + scale.unit * centre, settings.likelihood_sd_hu)
+
+
+def likelihood_roi(roi: Roi, volume: Volume, likelihood: IntensityLikelihood) -> Roi:
+    """Return a ROI whose image says how likely each intensity is for an organ.
+
+    Args:
+        roi: Of a stage without a parent.
+        volume: That it is of.
+        likelihood: See `organ_likelihood`.
+    """
+    voxels = roi.turn.volume(volume).voxels[roi.box.slices]
+    image = resample(voxels, roi.image.shape, "linear", likelihood)
+    return replace(roi, image=image, limits=LIMITS)

@@ -22,8 +22,8 @@ from aslseg.data.orientation import axial_labelmap, to_axial
 from aslseg.data.volume import Labelmap, Mask, Volume
 from aslseg.distributed import mapped
 from aslseg.errors import ProjectError
-from aslseg.inference.cascade import predict_roi
-from aslseg.preprocessing.likelihood import likelihood_roi
+from aslseg.inference.cascade import predict_passes, predict_roi
+from aslseg.preprocessing.likelihood import likelihood_roi, organ_likelihood
 from aslseg.preprocessing.patches import TrainingCase
 from aslseg.preprocessing.roi import IGNORED, Roi, build_roi, save_roi, to_volume
 from aslseg.project.case import Case
@@ -89,10 +89,10 @@ class RoiPreparation:
             targets=targets,
         )
         folder = self.rois / name
-        save_roi(self._as_seen(roi), folder)
+        save_roi(self._as_seen(roi, volume), folder)
         return folder
 
-    def _as_seen(self, roi: Roi) -> Roi:
+    def _as_seen(self, roi: Roi, volume: Volume) -> Roi:
         """Return what the networks are given of a ROI: a second pass by its labels, if any."""
         if self.first_pass is None:
             return roi
@@ -100,7 +100,8 @@ class RoiPreparation:
         if shown is None or not shown.any():
             device = next(self.first_pass.parameters()).device
             shown = predict_roi(self.first_pass, roi, self.settings, device)[1:].sum(0) > 0.5
-        return likelihood_roi(roi, shown, self.settings.roi)
+        likely = organ_likelihood(roi, shown, self.settings.roi)
+        return likelihood_roi(roi, volume, likely)
 
 
 def labelled_cases(context: RunContext, preparation: RoiPreparation) -> list[TrainingCase]:
@@ -297,7 +298,7 @@ def predict_parent(
             continue
         settings = context.config.stage(stage.parent_name)
         roi = build_roi(volume, stage, settings, parent=parent)
-        classes = predict_roi(networks[stage.name], roi, settings, context.device)
+        classes = predict_passes(networks[stage.name], roi, volume, settings, context.device)
         parent = clean_parent(to_volume(classes, roi)[inside] > 0.5)
         if not parent.any():
             break

@@ -5,21 +5,23 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from aslseg.config import RoiConfig
-from aslseg.data.masks import BoundingBox
-from aslseg.data.volume import Float32, Mask
-from aslseg.preprocessing.likelihood import likelihood_roi
-from aslseg.preprocessing.roi import Roi
+from aslseg.config import RoiConfig, SpecialistConfig
+from aslseg.data.volume import Float32, Geometry, Mask, Volume
+from aslseg.preprocessing.likelihood import likelihood_roi, organ_likelihood
+from aslseg.preprocessing.roi import Roi, build_roi
+from aslseg.targets import LIVER_TARGETS, cascade_stages
 
 SHAPE = (4, 24, 24)
-SETTINGS = RoiConfig(window_hu=(-100.0, 200.0), likelihood_sd_hu=25.0)
-UNIT_HU, CENTRE_HU = 75.0, 50.0
-"""Of the window's scale: 50 HU is 0, and 200 HU is 2."""
+SETTINGS = SpecialistConfig(roi=RoiConfig(pixel_mm=2.0, window_hu=(-100.0, 200.0)))
+STAGE = cascade_stages(LIVER_TARGETS)[0]
 
 
-def a_roi(image_hu: Float32) -> Roi:
-    image = ((image_hu - CENTRE_HU) / UNIT_HU).astype(np.float32)
-    return Roi(image, None, None, BoundingBox((0, 0, 0), SHAPE), SHAPE, 1)
+def seen(image_hu: Float32, organ: Mask, spacing_mm: float = 2.0) -> Roi:
+    spacing = (5.0, spacing_mm, spacing_mm)
+    volume = Volume(image_hu, Geometry.axis_aligned(image_hu.shape, spacing))
+    roi = build_roi(volume, STAGE, SETTINGS)
+    likely = organ_likelihood(roi, organ, SETTINGS.roi)
+    return likelihood_roi(roi, volume, likely)
 
 
 def organ() -> Mask:
@@ -41,26 +43,36 @@ def an_image(organ_hu: float) -> Float32:
 def test_organ_bright_bowel_and_tissue_are_alike_however_bright_the_organ_is(
     organ_hu: float,
 ) -> None:
-    seen = likelihood_roi(a_roi(an_image(organ_hu)), organ(), SETTINGS)
-    at = {"organ": seen.image[0, 12, 12], "bowel": seen.image[0, 20, 8], "fat": seen.image[0, 0, 0]}
+    roi = seen(an_image(organ_hu), organ())
+    at = {"organ": roi.image[0, 12, 12], "bowel": roi.image[0, 20, 8], "fat": roi.image[0, 0, 0]}
     expected = {
         "organ": 2.0,
         "bowel": 4 * np.exp(-0.5 * (60 / 25) ** 2) - 2,
         "fat": 4 * np.exp(-0.5 * (50 / 25) ** 2) - 2,
     }
     assert at == pytest.approx(expected, abs=0.02)
-    assert seen.limits == (-2.0, 2.0)
-    assert seen.image.dtype == np.float32
+    assert roi.limits == (-2.0, 2.0)
+    assert roi.image.dtype == np.float32
 
 
 def test_the_largest_part_of_what_was_found_says_what_is_likely() -> None:
     found = organ()
     found[0, 18:22, 4:8] = True  # some bowel, apart from the organ
-    seen = likelihood_roi(a_roi(an_image(90.0)), found, SETTINGS)
-    assert seen.image[0, 12, 12] == pytest.approx(2.0, abs=0.02)
+    roi = seen(an_image(90.0), found)
+    assert roi.image[0, 12, 12] == pytest.approx(2.0, abs=0.02)
 
 
 def test_where_nothing_was_found_all_voxels_say_what_is_likely() -> None:
-    seen = likelihood_roi(a_roi(an_image(90.0)), np.zeros(SHAPE, np.bool_), SETTINGS)
-    assert np.isfinite(seen.image).all()
-    assert seen.image[0, 0, 0] > seen.image[0, 20, 8]
+    roi = seen(an_image(90.0), np.zeros(SHAPE, np.bool_))
+    assert np.isfinite(roi.image).all()
+    assert roi.image[0, 0, 0] > roi.image[0, 20, 8]
+
+
+def test_bright_and_dark_voxels_of_one_pixel_are_no_organ() -> None:
+    image = np.repeat(np.repeat(an_image(90.0), 2, axis=1), 2, axis=2)
+    image[:, 36:44:2, 8:32] = 200.0  # stripes whose mean is the organ's intensity
+    image[:, 37:44:2, 8:32] = -20.0
+    roi = seen(image, organ(), spacing_mm=1.0)
+    assert roi.image.shape == SHAPE
+    assert roi.image[0, 12, 12] == pytest.approx(2.0, abs=0.02)
+    assert roi.image[0, 19:21, 6:14].max() < -1.9

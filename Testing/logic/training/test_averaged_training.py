@@ -13,10 +13,11 @@ import torch
 
 from aslseg.config import CpcSamConfig, SamConfig, ScSamConfig
 from aslseg.context import RunContext
+from aslseg.data.volume import Volume
 from aslseg.inference.cascade import Specialist, predict_roi
 from aslseg.inference.loading import TrainedCascade, load_cascade, load_ensemble
 from aslseg.networks.averaged import AveragedNetworks, TwoPasses, network_of
-from aslseg.preprocessing.likelihood import likelihood_roi
+from aslseg.preprocessing.likelihood import likelihood_roi, organ_likelihood
 from aslseg.preprocessing.roi import Roi
 from aslseg.runs import start_run
 from aslseg.steps import step_title
@@ -165,7 +166,7 @@ def test_the_second_pass_is_given_likelihoods_and_the_mean_of_both_counts(
         predict_roi(one, roi, settings, specialist.device)
         for one, roi in (
             (network.first_pass, stage.roi),
-            (network.second_pass, _likely(network, stage.roi, specialist)),
+            (network.second_pass, _likely(network, stage.roi, volume, specialist)),
         )
     )
     assert np.abs(first - second).max() > 1e-3
@@ -173,9 +174,10 @@ def test_the_second_pass_is_given_likelihoods_and_the_mean_of_both_counts(
     np.testing.assert_allclose(stage.classes, (first + second) / 2, atol=1e-5)
 
 
-def _likely(network: TwoPasses, roi: Roi, specialist: Specialist) -> Roi:
+def _likely(network: TwoPasses, roi: Roi, volume: Volume, specialist: Specialist) -> Roi:
     found = predict_roi(network.first_pass, roi, specialist.config.organ, specialist.device)
-    return likelihood_roi(roi, found[1] > 0.5, specialist.config.organ.roi)
+    likely = organ_likelihood(roi, found[1] > 0.5, specialist.config.organ.roi)
+    return likelihood_roi(roi, volume, likely)
 
 
 @pytest.mark.parametrize("paradigm", ["supervised", "mean_teacher"])
@@ -201,8 +203,10 @@ def test_a_second_pass_learns_from_likelihoods(
             found = predict_roi(network.first_pass, roi, settings, context.device)[1] > 0.5
         else:
             found = roi.labels == 1
-        likely = likelihood_roi(roi, found, settings.roi)
-        np.testing.assert_allclose(second[case_id].image, likely.image, atol=1e-5)
+        volume = context.image(context.project.case(case_id))
+        likely = organ_likelihood(roi, found, settings.roi)
+        expected = likelihood_roi(roi, volume, likely).image
+        np.testing.assert_allclose(second[case_id].image, expected, atol=1e-5)
 
 
 def test_a_run_that_is_stopped_before_its_second_pass_ends_like_one_that_was_not(
