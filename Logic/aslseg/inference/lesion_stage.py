@@ -28,8 +28,8 @@ from aslseg.inference.cascade import (
 from aslseg.inference.lesion_classifier import LesionClassifier
 from aslseg.targets import Target
 
-RESTORED = 0.6
-"""Probability of an accepted candidate's core where the refined map has nothing of it."""
+OUTLINED = 0.6
+"""Least probability of the core of an accepted candidate."""
 MOST_OF_PARENT = 0.5
 """A candidate that is more of its parent is never accepted, but in doubt: organs that are darker
 than all labelled ones look like one lesion (volume 43 of LiTS)."""
@@ -66,12 +66,11 @@ class ClassifiedCandidates:
         found = self.found
         if found.box is None:
             return CandidateEffect(*(zeros(found.shape, np.bool_) for _ in range(2)))
-        kept = _chosen(self.accepted)[found.zones]
-        above = kept & (probability[found.box.slices] > 0.5)
-        lost = self.accepted.copy()
-        lost[np.unique(found.zones[above]) - 1] = False
+        accepted = _chosen(self.accepted)
+        kept, cores = accepted[found.zones], accepted[found.cores]
+        above = kept & ((probability[found.box.slices] > 0.5) | cores)
         kept &= ~_splinters(above, found.zones)
-        parts = kept, _chosen(lost)[found.cores]
+        parts = kept, cores
         return CandidateEffect(*(uncrop(part, found.box, found.shape) for part in parts))
 
     def zones_of(self, which: NDArray[np.bool_]) -> Mask:
@@ -106,27 +105,29 @@ class CandidateEffect:
     """What the decisions about candidates change in a probability map, (D, H, W) masks.
 
     Attributes:
-        kept: Where the map stays: the zones of accepted candidates, of several parts above one half
-            in one zone the largest alone. The map is zero elsewhere.
-        restored: The cores of those of which the map has no voxel above one half.
+        kept: Where the map stays: the zones of accepted candidates, of several parts in one zone
+            the largest alone. The map is zero elsewhere.
+        cores: Of accepted candidates: all of them is lesion, also where the map is below one half.
     """
 
     kept: Mask
-    restored: Mask
+    cores: Mask
 
-    def apply(self, probability: Float32, k: int | None = None, *, restore: bool = True) -> Float32:
+    def apply(
+        self, probability: Float32, k: int | None = None, *, spared: Mask | None = None
+    ) -> Float32:
         """Return a probability map with the accepted candidates alone.
 
         Args:
             probability: (D, H, W), or (H, W) of slice `k`.
             k: Number of the slice; None for the whole volume.
-            restore: Whether restored cores get the probability `RESTORED`.
+            spared: Where cores do not count, of the probability's shape.
         """
         where = slice(None) if k is None else k
         changed = zeros(probability.shape)
         np.copyto(changed, probability, where=self.kept[where])
-        if restore:
-            changed[self.restored[where]] = RESTORED
+        cores = self.cores[where] if spared is None else self.cores[where] & ~spared
+        changed[cores] = np.maximum(changed[cores], np.float32(OUTLINED))
         return changed
 
 

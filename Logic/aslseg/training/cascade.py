@@ -238,12 +238,15 @@ class _StageTraining:
 def _trainings(
     plan: CascadeTrainingPlan, stage: CascadeStage, settings: SpecialistConfig, seed: int
 ) -> list[_StageTraining]:
-    """Return the trainings of a stage: one, or those of all networks that are averaged."""
+    """Return the trainings of a stage, one for each network.
+
+    No organ is made brighter or darker for a second pass, which sees what it is likely to be.
+    """
     name = f"{plan.name}-{stage.name}"
     names = network_names(name, settings)
     if len(names) == 1:
         return [_StageTraining(name, 0, plan.folder, stage, settings, seed)]
-    return [
+    trainings = [
         _StageTraining(
             network,
             number,
@@ -254,6 +257,10 @@ def _trainings(
         )
         for number, network in enumerate(names)
     ]
+    if settings.second_pass:
+        known = settings.model_copy(update={"target_shift_chance": 0.0})
+        trainings[-1] = replace(trainings[-1], settings=known)
+    return trainings
 
 
 def network_names(name: str, settings: SpecialistConfig) -> list[str]:

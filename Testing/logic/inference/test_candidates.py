@@ -37,7 +37,7 @@ from aslseg.inference.lesion_classifier import (
     save_classifier,
 )
 from aslseg.inference.lesion_stage import (
-    RESTORED,
+    OUTLINED,
     ClassifiedCandidates,
     LesionStage,
     _splinters,
@@ -246,10 +246,21 @@ def test_an_accepted_candidate_that_the_refined_map_lacks_gets_its_core() -> Non
     refined = a_map((LARGE, 0.8), (SMALL, 0.1))
     effect = classified(found(BOTH), 0.9, 0.9).effect(refined)
     kept = effect.apply(refined)
-    assert (kept[SMALL] == np.float32(RESTORED)).all()
+    assert (kept[SMALL] == np.float32(OUTLINED)).all()
     assert (kept[LARGE] == np.float32(0.8)).all()
     np.testing.assert_array_equal(effect.apply(refined[4], 4), kept[4])
-    assert not (effect.apply(refined[4], 4, restore=False)[25:27, 25:28] > 0.5).any()
+    spared = np.ones(refined.shape[1:], np.bool_)
+    assert not (effect.apply(refined[4], 4, spared=spared)[25:27, 25:28] > 0.5).any()
+
+
+def test_an_accepted_candidate_is_all_of_its_core() -> None:
+    refined = a_map((LARGE, 0.8), (SMALL, 0.7))
+    refined[3:5, 8:14, 8:14] = 0.4  # some of the large one, below one half
+    kept = classified(found(BOTH), 0.9, 0.9).effect(refined).apply(refined)
+    core = found(BOTH).core_map() > 0
+    assert (kept[core] >= np.float32(OUTLINED)).all()
+    rejected = classified(found(BOTH), 0.2, 0.9).effect(refined).apply(refined)
+    assert not rejected[LARGE].any()
 
 
 def test_without_candidates_nothing_stays() -> None:

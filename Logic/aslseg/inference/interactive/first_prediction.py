@@ -130,7 +130,7 @@ def _to_arrays(made: FirstPrediction) -> Arrays:
     arrays |= {f"labels {name}": labelmap.labels for name, labelmap in made.labels.items()}
     for name, effect in made.effects.items():
         arrays[f"kept {name}"] = np.packbits(effect.kept)
-        arrays[f"restored {name}"] = np.packbits(effect.restored)
+        arrays[f"cores {name}"] = np.packbits(effect.cores)
     arrays |= {f"parent {name}": np.packbits(mask) for name, mask in made.parents.items()}
     masks = [np.packbits(p.mask_logits > 0) for p in made.proposed if p.mask_logits is not None]
     if masks:
@@ -164,7 +164,7 @@ def _from_arrays(arrays: Arrays, volume: Volume) -> FirstPrediction:
             for key in keys
         }
 
-    kept, restored = named("kept"), named("restored")
+    kept, cores = named("kept"), named("cores")
     return FirstPrediction(
         specialist=stored("specialist"),
         sam=stored("sam"),
@@ -172,7 +172,7 @@ def _from_arrays(arrays: Arrays, volume: Volume) -> FirstPrediction:
         crops={name: _crop_of(one) for name, one in facts["crops"].items()},
         labels={name: Labelmap(one, geometry) for name, one in named("labels").items()},
         effects={
-            name: CandidateEffect(_mask_of(kept[name], shape), _mask_of(restored[name], shape))
+            name: CandidateEffect(_mask_of(kept[name], shape), _mask_of(cores[name], shape))
             for name in kept
         },
         parents={name: _mask_of(bits, shape) for name, bits in named("parent").items()},

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from aslseg.data.masks import label_components
 from aslseg.data.volume import Float32, Labelmap, Mask, Shape3, Volume
 from aslseg.events import Monitor
 from aslseg.inference.cascade import Probabilities
@@ -210,7 +211,8 @@ def decided_slice(
 ) -> Float32:
     """Return the probability of a slice with the decisions about candidates.
 
-    A person overrules them: what they mark stays, and where they edit nothing is restored.
+    A person overrules them: what they mark stays, and the core of a candidate that a prompt of
+    theirs touches, or one that they moved or removed, is left to SAM.
 
     Args:
         refined: (H, W) probability.
@@ -219,10 +221,28 @@ def decided_slice(
         state: The prompts of the slice and target.
         marked: (H, W) where SAM follows the person's prompts; None without any.
     """
-    decided = effect.apply(refined, k, restore=not state.is_edited)
+    spared = touched_parts(effect.cores[k], state) if state.is_edited else None
+    decided = effect.apply(refined, k, spared=spared)
     if marked is not None:
         decided[marked] = refined[marked]
     return decided
+
+
+def touched_parts(mask: Mask, state: SlicePromptState) -> Mask:
+    """Return the connected parts (H, W) of a mask that prompts touch which a person changed.
+
+    Args:
+        mask: (H, W).
+        state: The prompts of the slice and target.
+    """
+    touched = np.zeros(mask.shape, np.bool_)
+    for prompt in (*state.user, *state.removed):
+        touched |= prompt.region(mask.shape)
+        for point in prompt.points:
+            touched[_pixel(point.xy, mask.shape)] = True
+    parts, _ = label_components(mask)
+    found: Mask = np.isin(parts, np.unique(parts[mask & touched])) & mask
+    return found
 
 
 def unmet_clicks(
