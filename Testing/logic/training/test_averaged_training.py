@@ -36,7 +36,7 @@ from whole_runs import (
 
 SHORT = SPECIALIST.model_copy(update={"iterations": 3})
 THREE = SHORT.model_copy(update={"averaged_networks": 3})
-TWICE = SHORT.model_copy(update={"second_pass": True})
+TWICE = SHORT.model_copy(update={"second_pass": True, "target_shift_chance": 0.5})
 
 
 @pytest.fixture
@@ -186,10 +186,12 @@ def test_a_second_pass_learns_from_likelihoods(
 ) -> None:
     """By labels where there are some, by what the first pass found where there are none."""
     seen: dict[str, dict[str, Roi]] = {}
+    shifts: dict[str, float] = {}
     fit = cascade._fit
 
     def looking(context: Any, training: Any, method: Any, cases: Any) -> None:
         seen[training.name] = {case.case_id: case.roi for of in cases for case in of}
+        shifts[training.name] = training.settings.target_shift_chance
         fit(context, training, method, cases)
 
     monkeypatch.setattr(cascade, "_fit", looking)
@@ -197,6 +199,7 @@ def test_a_second_pass_learns_from_likelihoods(
     network, settings = trained.specialist.networks["liver"], TWICE
     assert isinstance(network, TwoPasses)
     first, second = (seen[f"specialist-liver{name}"] for name in ("", "-second-pass"))
+    assert (shifts["specialist-liver"], shifts["specialist-liver-second-pass"]) == (0.5, 0.0)
     assert len(second) == 2 + (len(context.unlabelled) if paradigm == "mean_teacher" else 0)
     for case_id, roi in first.items():
         if roi.labels is None:
