@@ -495,6 +495,8 @@ class CandidatesConfig(Settings):
             at the threshold that is chosen.
         doubt: Candidates whose log-odds are nearer than this to those of the threshold are no
             labels to train on, neither as a lesion nor as none.
+        whole_cores: Draw accepted lesions with all of their candidate's core, also where the
+            refined probability is below one half.
     """
 
     decide: Literal["method", "none", "rule", "classifier"] = "method"
@@ -505,6 +507,7 @@ class CandidatesConfig(Settings):
     prior_sd: PositiveFloat = 0.5
     false_per_case: Annotated[float, Field(ge=0.0)] = 1.0
     doubt: Annotated[float, Field(ge=0.0)] = 1.0
+    whole_cores: bool = False
 
 
 class ReliabilityConfig(Settings):

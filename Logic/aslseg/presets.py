@@ -7,6 +7,7 @@ from typing import Any
 
 from aslseg.config import (
     AdaptationConfig,
+    CandidatesConfig,
     CpcSamConfig,
     NetworkConfig,
     RoiConfig,
@@ -89,7 +90,8 @@ def _demo(settings: SpecialistConfig, steps: int) -> SpecialistConfig:
 
 
 PRESETS: dict[str, RunConfig] = {
-    "quick": _QUICK,
+    # Real lesions were drawn too small, those of phantoms were not (ours).
+    "quick": _QUICK.model_copy(update={"candidates": CandidatesConfig(whole_cores=True)}),
     "standard": _QUICK.model_copy(
         update={
             "preset": "standard",

@@ -43,11 +43,14 @@ class ClassifiedCandidates:
         found: The candidates.
         probability: (n,) of being a lesion.
         threshold: Above which they are accepted.
+        whole_cores: Whether all of an accepted candidate's core is lesion; else only where the
+            refined map has nothing of it.
     """
 
     found: Candidates
     probability: NDArray[np.float64]
     threshold: float
+    whole_cores: bool = False
 
     @property
     def accepted(self) -> NDArray[np.bool_]:
@@ -66,10 +69,13 @@ class ClassifiedCandidates:
         found = self.found
         if found.box is None:
             return CandidateEffect(*(zeros(found.shape, np.bool_) for _ in range(2)))
-        accepted = _chosen(self.accepted)
-        kept, cores = accepted[found.zones], accepted[found.cores]
-        above = kept & ((probability[found.box.slices] > 0.5) | cores)
-        kept &= ~_splinters(above, found.zones)
+        kept = _chosen(self.accepted)[found.zones]
+        above = kept & (probability[found.box.slices] > 0.5)
+        drawn = self.accepted.copy()
+        if not self.whole_cores:
+            drawn[np.unique(found.zones[above]) - 1] = False
+        cores = _chosen(drawn)[found.cores]
+        kept &= ~_splinters(above | cores, found.zones)
         parts = kept, cores
         return CandidateEffect(*(uncrop(part, found.box, found.shape) for part in parts))
 
@@ -107,7 +113,7 @@ class CandidateEffect:
     Attributes:
         kept: Where the map stays: the zones of accepted candidates, of several parts in one zone
             the largest alone. The map is zero elsewhere.
-        cores: Of accepted candidates: all of them is lesion, also where the map is below one half.
+        cores: Of accepted candidates, all of which is lesion, also where the map is below one half.
     """
 
     kept: Mask
@@ -180,7 +186,9 @@ class LesionStage:
             probability = classifier.probability(candidates, settings)
             fills_parent = fill_parent(candidates, name, stages, volume)
             probability = at_most_doubtful(probability, fills_parent, threshold)
-            classified[name] = ClassifiedCandidates(candidates, probability, threshold)
+            classified[name] = ClassifiedCandidates(
+                candidates, probability, threshold, settings.whole_cores
+            )
         return classified
 
 

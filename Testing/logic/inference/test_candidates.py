@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -256,11 +257,12 @@ def test_an_accepted_candidate_that_the_refined_map_lacks_gets_its_core() -> Non
 def test_an_accepted_candidate_is_all_of_its_core() -> None:
     refined = a_map((LARGE, 0.8), (SMALL, 0.7))
     refined[3:5, 8:14, 8:14] = 0.4  # some of the large one, below one half
-    kept = classified(found(BOTH), 0.9, 0.9).effect(refined).apply(refined)
-    core = found(BOTH).core_map() > 0
-    assert (kept[core] >= np.float32(OUTLINED)).all()
-    rejected = classified(found(BOTH), 0.2, 0.9).effect(refined).apply(refined)
-    assert not rejected[LARGE].any()
+    both, core = classified(found(BOTH), 0.9, 0.9), found(BOTH).core_map() > 0
+    assert (both.effect(refined).apply(refined)[3:5, 8:14, 8:14] == np.float32(0.4)).all()
+    whole = replace(both, whole_cores=True).effect(refined).apply(refined)
+    assert (whole[core] >= np.float32(OUTLINED)).all()
+    rejected = replace(classified(found(BOTH), 0.2, 0.9), whole_cores=True)
+    assert not rejected.effect(refined).apply(refined)[LARGE].any()
 
 
 def test_without_candidates_nothing_stays() -> None:
