@@ -127,7 +127,7 @@ def test_a_plan_has_a_training_for_each_target_and_round_and_segments_last(
     steps = planned_steps(config, a_tiny_project(tmp_path), typical_speed(config))
     for number in (1, 2):
         tasks = [step.task for step in steps if step.round == number]
-        livers = ["specialist-liver", "specialist-liver-network-2"]
+        livers = ["specialist-liver", "specialist-liver-second-pass"]
         livers = livers[:1] if method in ("scsam", "cpcsam") else livers
         of_specialist = [t for t in tasks if t.startswith("specialist-")]
         assert of_specialist == [*livers, "specialist-tumour"]
