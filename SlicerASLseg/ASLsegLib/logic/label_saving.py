@@ -18,7 +18,7 @@ from ASLsegLib.logic.export import ExportLogic, reference_volume
 from ASLsegLib.logic.history import Change
 from ASLsegLib.logic.project import ProjectLogic
 from ASLsegLib.logic.project_data import label_digest, targets_shown
-from ASLsegLib.logic.questions import REFUSE, Questions, require_yes
+from ASLsegLib.logic.questions import REFUSE, Questions, require_shown, require_yes
 from ASLsegLib.scene.case_nodes import (
     case_of,
     known_as,
@@ -245,13 +245,9 @@ class LabelSavingLogic(ProjectLogic, ExportLogic):
             SceneError: When the question is refused.
             CancelledError: When the answer is no.
         """
-        segmentation, chosen = node.GetSegmentation(), target_segments(node, self.targets())
-        hidden = hidden_segments(node, chosen)
-        if in_part and len(hidden) == len(chosen):
-            return
-        names = [str(segmentation.GetSegment(one).GetName()) for one in hidden]
-        if names:
-            require_yes(questions.may_hide(str(node.GetName()), names))
+        chosen = target_segments(node, self.targets())
+        if not in_part or len(hidden_segments(node, chosen)) < len(chosen):
+            require_shown(node, chosen, questions.may_hide)
 
     def _require_whole(self, node: Any, case_id: str, questions: Questions) -> None:
         """Ask whether a label may be saved of a segmentation without a segment of each target.

@@ -10,10 +10,9 @@ import numpy as np
 
 from aslseg.data.volume import Labelmap
 from ASLsegLib.logic.export import reference_volume
-from ASLsegLib.logic.questions import require_yes, save_nothing_hidden
+from ASLsegLib.logic.questions import MayHide, require_shown, require_yes, save_nothing_hidden
 from ASLsegLib.logic.review import ReviewLogic
 from ASLsegLib.scene.case_nodes import case_of, require_intact
-from ASLsegLib.scene.hidden_segments import hidden_segments
 from ASLsegLib.scene.segments import segment_ids
 from ASLsegLib.scene.shown_labels import read_shown_part
 from ASLsegLib.scene.volumes import SceneError, geometry_of
@@ -25,9 +24,6 @@ if TYPE_CHECKING:
 
 MayReplace = Callable[[str, Sequence[str]], bool]
 """Asked with an organ and the cases that have a mask of it: may the new one take its place?"""
-
-MayHide = Callable[[str, Sequence[str]], bool]
-"""Asked with a segmentation's name and its segments that are not seen: may those be saved?"""
 
 
 def replace_no_mask(organ: str, case_ids: Sequence[str]) -> bool:
@@ -156,8 +152,7 @@ class OrganMaskLogic(ReviewLogic):
         require_intact(node, case_id, volume)
         shown = self.organ_mask_of(segmentation, volume, name)
         mask = Labelmap(shown.labels, geometry_of(node))
-        if hidden_segments(segmentation, _segments_of(segmentation, name)):
-            require_yes(may_hide(str(segmentation.GetName()), [name]))
+        require_shown(segmentation, _segments_of(segmentation, name), may_hide)
         if name in project.case(case_id).masks:
             require_yes(may_replace(name, [case_id]))
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from aslseg.errors import CancelledError
+from ASLsegLib.scene.hidden_segments import hidden_segments
 from ASLsegLib.scene.shown_labels import LeaveOut, leave_out_nothing
 from ASLsegLib.scene.volumes import SceneError
 
@@ -102,6 +104,24 @@ def require_yes(answer: bool) -> None:
         raise CancelledError(msg)
 
 
+MayHide = Callable[[str, Sequence[str]], bool]
+"""Asked with a segmentation's name and its segments that are not seen: may those be saved?"""
+
+
+def require_shown(node: Any, segment_ids: Sequence[str], may_hide: MayHide) -> None:
+    """Ask whether segments may be saved that are not seen.
+
+    Raises:
+        SceneError: When the question is refused.
+        CancelledError: When the answer is no.
+    """
+    segmentation = node.GetSegmentation()
+    hidden = hidden_segments(node, segment_ids)
+    if hidden:
+        names = [str(segmentation.GetSegment(one).GetName()) for one in hidden]
+        require_yes(may_hide(str(node.GetName()), names))
+
+
 @dataclass(frozen=True)
 class Questions:
     """Answers to what is asked before a label map is saved.
@@ -127,7 +147,7 @@ class Questions:
     may_lack: Callable[[str, Sequence[str]], bool] = lack_no_segment
     may_contradict: Callable[[str, str], bool] = contradict_no_decision
     may_omit: Callable[[str, Sequence[str], Sequence[str]], bool] = leave_out_no_target
-    may_hide: Callable[[str, Sequence[str]], bool] = save_nothing_hidden
+    may_hide: MayHide = save_nothing_hidden
 
 
 REFUSE = Questions()
