@@ -195,10 +195,9 @@ class CaseTimes:
     def specialist_s(self) -> float:
         """Return the seconds of the specialist for a case."""
         mvoxels = 0.0
-        stages = [(self.config.organ, 1.0)]
-        if any(target.inside is not None for target in self.project.targets):
-            stages.append((self.config.lesion, PARENT_SHARE))
-        for settings, share in stages:
+        outer, *inner = cascade_stages(self.project.targets)
+        for stage, share in ((outer, 1.0), *((one, PARENT_SHARE) for one in inner[:1])):
+            settings = scheduled(self.config, stage)
             seen = share * self._organ_px / settings.roi.pixel_mm**2 / 1e6
             networks = settings.averaged_networks + settings.second_pass
             mvoxels += seen * (2 if settings.mirror else 1) * networks
