@@ -32,7 +32,7 @@ _ORGAN = SpecialistConfig(
 )
 _QUICK_ORGAN = _ORGAN.model_copy(
     update={
-        # Finer pixels are worth a point of the liver's Dice, and a second pass two (ours).
+        # Finer pixels are worth a point of the liver's Dice, a second pass one or two (ours).
         "second_pass": True,
         "batch_size": 6,
         "patch_size": 128,

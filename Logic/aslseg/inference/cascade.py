@@ -19,7 +19,7 @@ from aslseg.events import Monitor
 from aslseg.inference.postprocessing import labels_from
 from aslseg.networks.averaged import TwoPasses
 from aslseg.networks.device import mixed_precision, predict_mirrored, require_finite
-from aslseg.preprocessing.likelihood import likelihood_roi, organ_likelihood
+from aslseg.preprocessing.likelihood import likelihood_roi
 from aslseg.preprocessing.roi import Roi, build_roi, slice_channels, to_volume
 from aslseg.targets import CascadeStage, Target, cascade_stages, is_given
 
@@ -234,9 +234,8 @@ def predict_passes(
     if not isinstance(network, TwoPasses):
         return predict_roi(network, roi, settings, device, monitor)
     found = predict_roi(network.first_pass, roi, settings, device, monitor)
-    likely = organ_likelihood(roi, found[1:].sum(0) > 0.5, settings.roi)
-    seen_again = likelihood_roi(roi, volume, likely)
-    again = predict_roi(network.second_pass, seen_again, settings, device, monitor)
+    likely = likelihood_roi(roi, volume, found[1:].sum(0) > 0.5, settings.roi)
+    again = predict_roi(network.second_pass, likely, settings, device, monitor)
     mean: Float32 = found + np.float32(network.second_share) * (again - found)
     return mean
 

@@ -39,21 +39,24 @@ class IntensityLikelihood:
 
     def __call__(self, voxels: NDArray[Any]) -> Float32:
         """Return float32 within `LIMITS`, of the shape of the voxels."""
-        odds: Float32 = np.subtract(voxels, self.centre, dtype=np.float32)
-        odds /= self.deviation
-        np.multiply(odds, odds, out=odds)
-        odds *= -0.5
-        np.exp(odds, out=odds)
-        odds *= LIMITS[1] - LIMITS[0]
-        odds += LIMITS[0]
-        return odds
+        values: Float32 = np.subtract(voxels, self.centre, dtype=np.float32)
+        values /= self.deviation
+        np.multiply(values, values, out=values)
+        values *= -0.5
+        np.exp(values, out=values)
+        values *= LIMITS[1] - LIMITS[0]
+        values += LIMITS[0]
+        return values
 
 
-def organ_likelihood(roi: Roi, organ: Mask, settings: RoiConfig) -> IntensityLikelihood:
-    """Return how likely intensities are for an organ: its most frequent one is most likely.
+def likelihood_roi(roi: Roi, volume: Volume, organ: Mask, settings: RoiConfig) -> Roi:
+    """Return a ROI whose image says how likely intensities are for an organ.
+
+    The organ's most frequent intensity is the most likely one.
 
     Args:
         roi: Of a stage without a parent.
+        volume: That it is of.
         organ: (d, h, w) where the organ is, as labelled or as predicted; its largest part counts,
             and an empty mask stands for all voxels.
         settings: Window of the ROI, and the density's standard deviation.
@@ -61,17 +64,9 @@ def organ_likelihood(roi: Roi, organ: Mask, settings: RoiConfig) -> IntensityLik
     part = clean_parent(organ) if organ.any() else organ
     centre, _ = centre_and_spread(np.asarray(roi.image), part)
     scale = window_scale(settings.window_hu)
-    return IntensityLikelihood(scale.centre + scale.unit * centre, settings.likelihood_sd_hu)
-
-
-def likelihood_roi(roi: Roi, volume: Volume, likelihood: IntensityLikelihood) -> Roi:
-    """Return a ROI whose image says how likely each intensity is for an organ.
-
-    Args:
-        roi: Of a stage without a parent.
-        volume: That it is of.
-        likelihood: See `organ_likelihood`.
-    """
+    centre_hu = scale.centre + scale.unit * centre
+    likelihood = IntensityLikelihood(centre_hu, settings.likelihood_sd_hu)
     voxels = roi.turn.volume(volume).voxels[roi.box.slices]
-    image = resample(voxels, roi.image.shape, "linear", likelihood)
-    return replace(roi, image=image, limits=LIMITS)
+    return replace(
+        roi, image=resample(voxels, roi.image.shape, "linear", likelihood), limits=LIMITS
+    )

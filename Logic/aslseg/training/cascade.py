@@ -158,17 +158,17 @@ def _train_stage(
         plan.pseudo,
         plan.left_out,
     )
-    *first, last = _trainings(plan, stage, settings, context.config.seed)
-    if not settings.second_pass:
-        first.append(last)
+    trainings = _trainings(plan, stage, settings, context.config.seed)
+    first = trainings[: settings.averaged_networks]
+    second = trainings[settings.averaged_networks :]
     _train_networks(context, plan, preparation, first)
-    if settings.second_pass:
+    if second:
         shutil.rmtree(preparation.rois, ignore_errors=True)
         found = _first_pass(context, plan, first)
         again = replace(preparation, rois=_roi_folders(plan)[1], first_pass=found)
-        _train_networks(context, plan, again, [last])
-    if settings.second_pass or len(first) > 1:
-        _average(first, last if settings.second_pass else None, plan.folder)
+        _train_networks(context, plan, again, second)
+    if len(trainings) > 1:
+        _join(first, second, plan.folder)
     for left in _roi_folders(plan):
         shutil.rmtree(left, ignore_errors=True)
 
@@ -274,23 +274,21 @@ def network_names(name: str, settings: SpecialistConfig) -> list[str]:
     return [name, *others, *([f"{name}-second-pass"] if settings.second_pass else [])]
 
 
-def _average(
-    trainings: Sequence[_StageTraining], second_pass: _StageTraining | None, folder: Path
-) -> None:
+def _join(first: Sequence[_StageTraining], second: Sequence[_StageTraining], folder: Path) -> None:
     """Write the weights of several networks as those of one stage; the last file says all is there.
 
     Args:
-        trainings: Of the networks that are averaged, all of them done.
-        second_pass: That of the second pass, done too; None without one.
+        first: Of the networks of the first pass, all of them done.
+        second: That of the second pass, done too; none without one.
         folder: Where the stage is looked for.
     """
-    whole = replace(trainings[0], folder=folder)
+    whole = replace(first[0], folder=folder)
     for number in range(len(whole.paths)):
-        states = [load_checkpoint(one.paths[number], "specialist").tensors for one in trainings]
-        last = None
-        if second_pass is not None:
-            last = load_checkpoint(second_pass.paths[number], "specialist").tensors
-        whole.save(number, joined(states, last))
+        of_first, of_second = (
+            [load_checkpoint(one.paths[number], "specialist").tensors for one in trainings]
+            for trainings in (first, second)
+        )
+        whole.save(number, joined(of_first, *of_second))
 
 
 def _first_pass(

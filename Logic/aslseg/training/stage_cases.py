@@ -23,7 +23,7 @@ from aslseg.data.volume import Labelmap, Mask, Volume
 from aslseg.distributed import mapped
 from aslseg.errors import ProjectError
 from aslseg.inference.cascade import predict_passes, predict_roi
-from aslseg.preprocessing.likelihood import likelihood_roi, organ_likelihood
+from aslseg.preprocessing.likelihood import likelihood_roi
 from aslseg.preprocessing.patches import TrainingCase
 from aslseg.preprocessing.roi import IGNORED, Roi, build_roi, save_roi, to_volume
 from aslseg.project.case import Case
@@ -100,8 +100,7 @@ class RoiPreparation:
         if shown is None or not shown.any():
             device = next(self.first_pass.parameters()).device
             shown = predict_roi(self.first_pass, roi, self.settings, device)[1:].sum(0) > 0.5
-        likely = organ_likelihood(roi, shown, self.settings.roi)
-        return likelihood_roi(roi, volume, likely)
+        return likelihood_roi(roi, volume, shown, self.settings.roi)
 
 
 def labelled_cases(context: RunContext, preparation: RoiPreparation) -> list[TrainingCase]:

@@ -7,7 +7,7 @@ import pytest
 
 from aslseg.config import RoiConfig, SpecialistConfig
 from aslseg.data.volume import Float32, Geometry, Mask, Volume
-from aslseg.preprocessing.likelihood import likelihood_roi, organ_likelihood
+from aslseg.preprocessing.likelihood import likelihood_roi
 from aslseg.preprocessing.roi import Roi, build_roi
 from aslseg.targets import LIVER_TARGETS, cascade_stages
 
@@ -20,8 +20,7 @@ def seen(image_hu: Float32, organ: Mask, spacing_mm: float = 2.0) -> Roi:
     spacing = (5.0, spacing_mm, spacing_mm)
     volume = Volume(image_hu, Geometry.axis_aligned(image_hu.shape, spacing))
     roi = build_roi(volume, STAGE, SETTINGS)
-    likely = organ_likelihood(roi, organ, SETTINGS.roi)
-    return likelihood_roi(roi, volume, likely)
+    return likelihood_roi(roi, volume, organ, SETTINGS.roi)
 
 
 def organ() -> Mask:

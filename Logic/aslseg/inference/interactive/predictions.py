@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from aslseg.data.masks import label_components
 from aslseg.data.volume import Float32, Labelmap, Mask, Shape3, Volume
 from aslseg.events import Monitor
 from aslseg.inference.cascade import Probabilities
 from aslseg.inference.ensemble import PromptPredictor
 from aslseg.inference.interactive.prompt_edits import SlicePromptState, SliceTarget
 from aslseg.inference.lesion_stage import CandidateEffect
+from aslseg.inference.postprocessing import parts_touching
 from aslseg.prompts import SlicePrompts
 from aslseg.targets import Target
 
@@ -221,28 +221,23 @@ def decided_slice(
         state: The prompts of the slice and target.
         marked: (H, W) where SAM follows the person's prompts; None without any.
     """
-    spared = touched_parts(effect.cores[k], state) if state.is_edited else None
+    spared = None
+    if state.is_edited:
+        spared = parts_touching(effect.cores[k], touched_by(state, refined.shape), is_first=False)
     decided = effect.apply(refined, k, spared=spared)
     if marked is not None:
         decided[marked] = refined[marked]
     return decided
 
 
-def touched_parts(mask: Mask, state: SlicePromptState) -> Mask:
-    """Return the connected parts (H, W) of a mask that prompts touch which a person changed.
-
-    Args:
-        mask: (H, W).
-        state: The prompts of the slice and target.
-    """
-    touched = np.zeros(mask.shape, np.bool_)
+def touched_by(state: SlicePromptState, shape: tuple[int, ...]) -> Mask:
+    """Return the pixels (H, W) that prompts mark or point at which a person changed."""
+    touched = np.zeros(shape, np.bool_)
     for prompt in (*state.user, *state.removed):
-        touched |= prompt.region(mask.shape)
+        touched |= prompt.region(shape)
         for point in prompt.points:
-            touched[_pixel(point.xy, mask.shape)] = True
-    parts, _ = label_components(mask)
-    found: Mask = np.isin(parts, np.unique(parts[mask & touched])) & mask
-    return found
+            touched[_pixel(point.xy, shape)] = True
+    return touched
 
 
 def unmet_clicks(
