@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from test_saving import add_ct, ct_of, draw, lesion_mask, liver_mask, saved
 from aslseg.errors import AslsegError
 from aslseg.project.case import CaseFiles
 from aslseg.project.create import create_project
+from aslseg.project.plan import empty_additions
 
 
 @pytest.fixture
@@ -92,6 +95,49 @@ def test_a_project_that_is_opened_through_a_link_is_the_same(logic: Any, tmp_pat
     link.symlink_to(logic.project.folder, target_is_directory=True)
     logic.open_project(link)
     assert logic.load_case("ct") is volume
+
+
+def test_what_can_be_undone_stays_when_another_path_names_the_open_folder(
+    logic: Any, tmp_path: Path
+) -> None:
+    logic.save_label(draw(ct_of(logic), liver=liver_mask()))
+    folder, done = logic.project.folder, logic.history.done
+    (tmp_path / "link").symlink_to(folder, target_is_directory=True)
+    for other in (tmp_path / "link", Path(os.path.relpath(folder))):
+        assert logic.open_project(other).folder == folder
+        assert logic.history.done == done
+    assert len(done) == 1
+    logic.undo()
+    assert logic.project.case("ct").label is None
+
+
+def test_colours_of_one_project_leave_labels_of_the_other_as_they_are(
+    logic: Any, second: Path
+) -> None:
+    for folder in (logic.project.folder, second):
+        logic.open_project(folder)
+        logic.load_case("ct")
+        logic.save_label(draw(ct_of(logic), liver=liver_mask()))
+        logic.load_case("ct")
+    node = logic.refined_node("ct")
+    other = next(one for one in nodes_of_labels() if one is not node)
+    before = color_of_liver(other)
+    plan = empty_additions(logic.project)
+    rows = tuple(replace(row, color="#123456") for row in plan.targets)
+    logic.write_plan(replace(plan, targets=rows))
+    assert color_of_liver(node) == pytest.approx((0x12 / 255, 0x34 / 255, 0x56 / 255))
+    assert color_of_liver(other) == before
+
+
+def nodes_of_labels() -> list[Any]:
+    from ASLsegLib.scene.segmentations import volume_of_prediction
+
+    nodes = slicer.util.getNodesByClass("vtkMRMLSegmentationNode")
+    return [node for node in nodes if volume_of_prediction(node) is not None]
+
+
+def color_of_liver(node: Any) -> tuple[float, ...]:
+    return tuple(node.GetSegmentation().GetSegment("liver").GetColor())
 
 
 def test_a_node_of_an_earlier_scene_says_nothing_of_its_project(logic: Any, second: Path) -> None:

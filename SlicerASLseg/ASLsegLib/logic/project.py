@@ -59,12 +59,18 @@ class ProjectLogic(LogicBase):
     def open_project(self, folder: Path | str) -> Project:
         """Open the project in a folder.
 
+        The open one stays open by the path that it has, also where another path names its folder:
+        what can be undone is known by it.
+
         Raises:
             ProjectError: When there is none, or it contradicts itself.
         """
         from aslseg.project.project import open_project
 
-        return self.use(open_project(Path(folder)))
+        place = Path(folder)
+        if self.project is not None and _is_same_folder(self.project.folder, place):
+            place = self.project.folder
+        return self.use(open_project(place))
 
     def create_phantom_project(
         self, folder: Path | str, *, cases: int = 12, labelled: int = 2, wait: bool = True
@@ -371,6 +377,13 @@ class ProjectLogic(LogicBase):
         from aslseg.project.project import open_project
 
         return Path(folder) if folder is not None else open_project(self.opened().folder).folder
+
+
+def _is_same_folder(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other)
+    except OSError:  # there is no such folder (any more)
+        return False
 
 
 def _file_state(path: Path) -> tuple[Path, int, int] | None:

@@ -224,7 +224,7 @@ class PlanLogic(ProjectLogic):
         def show(project: Project) -> None:
             self._mark_volumes(plan, project)
             if plan.project is not None and project.targets != plan.project.targets:
-                restyle(project.targets)
+                restyle(project)
             ended.append(self.use(project))
             if then is not None:
                 then(project)

@@ -70,7 +70,7 @@ def case_of(volume: Any | None, project: Project | None) -> str:
         name = node.GetAttribute(CASE) or ""
         is_there = any(case.id == name for case in project.cases)
         is_image = is_there and node.GetAttribute(_IMAGE) == _identity(project, name)
-        if is_image and _is_of_project(node, project):
+        if is_image and is_of_project(node, project):
             return str(name)
     return ""
 
@@ -139,7 +139,7 @@ def known_as(node: Any) -> tuple[str, str]:
     return node.GetAttribute(_IMAGE) or "", digest_of_voxels(node)
 
 
-def _is_of_project(node: Any, project: Project) -> bool:
+def is_of_project(node: Any, project: Project) -> bool:
     """Tell whether a node is of a project, and of no other one with the same image and name.
 
     A project that is not in its folder any more was moved, or the scene comes from elsewhere.

@@ -14,6 +14,7 @@ import numpy as np
 import slicer
 
 from aslseg.project.run_tables import PREDICTIONS
+from ASLsegLib.scene.case_nodes import is_of_project
 from ASLsegLib.scene.provenance import (
     GROWTH,
     Provenance,
@@ -52,6 +53,7 @@ from ASLsegLib.scene.terminology import NEW_SUFFIX, add_segment, style_of_target
 from ASLsegLib.scene.volumes import free_name, place_beside, slice_axis_of
 
 if TYPE_CHECKING:
+    from aslseg.project.project import Project
     from aslseg.targets import Target
 
 SOURCES = ("prompts", *PREDICTIONS)
@@ -375,10 +377,16 @@ def flag_disagreement(nodes: Mapping[str, Any], agreement: Mapping[str, float]) 
                 set_status(segment, "Flagged" if disputed else "InProgress")
 
 
-def restyle(targets: Sequence[Target]) -> None:
-    """Show the targets of all predictions and labels in the scene as their project says."""
-    styles = {target.name: style_of_target(target) for target in targets}
+def restyle(project: Project) -> None:
+    """Show the targets of predictions and labels in the scene as their project says.
+
+    Those about a case of another project stay as they are.
+    """
+    styles = {target.name: style_of_target(target) for target in project.targets}
     for node in slicer.util.getNodesByClass("vtkMRMLSegmentationNode"):
+        volume = volume_of_prediction(node)
+        if volume is not None and not is_of_project(volume, project):
+            continue
         for segment_id in _ours(node):
             segment = node.GetSegmentation().GetSegment(segment_id)
             style = styles.get(target_of(segment))
