@@ -118,7 +118,7 @@ def test_each_file_on_the_way_through_the_code_exists(path: str) -> None:
 
 SETTINGS: list[tuple[str, ...]] = re.findall(
     r"^\| `([\w.]+)` \| (.+?) \| (.+?) \| (.+?) \| (.+?) \|$",
-    text_of(ROOT / "Docs" / "methods.md"),
+    text_of(ROOT / "Docs" / "settings.md"),
     re.MULTILINE,
 )
 
