@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from aslseg.networks.device import choose_device, tune_allocator
 from aslseg.project.case import nothing_counts
 from aslseg.project.external_labels import copy_for_training
 from aslseg.project.image_digests import check_images
+from aslseg.project.more_rounds import lengthen
 from aslseg.project.project import Project, upgrade_project
 from aslseg.project.run_data import (
     as_begun,
@@ -39,7 +39,6 @@ from aslseg.project.run_folder import (
     noted_targets,
     open_run,
     require_trained,
-    write_settings,
 )
 from aslseg.project.running import running
 from aslseg.project.windows import Intensities, intensities_of, window_notes
@@ -238,14 +237,15 @@ class _LoopState:
         return number - max(self.best, self.patience_start - 1)
 
     def take(self, number: int, score: float, *, anew: bool = False) -> None:
-        """Note a finished round; where nothing was measured the latest is the best.
+        """Note a finished round; where it or the best one was not measured, it is the best now.
 
         Args:
             number: Of the round.
             score: What the best one is chosen by.
             anew: Whether it cannot be compared with those of earlier rounds: it is the best then.
         """
-        if anew or math.isnan(score) or score > self.best_score:
+        is_best = math.isnan(score) or math.isnan(self.best_score) or score > self.best_score
+        if anew or is_best:
             self.best = number
             self.best_score = score
 
@@ -282,11 +282,11 @@ def _run(
         else:
             project = as_begun(project, folder, recording)
         if more:
-            _lengthen(folder, more, known, share)
+            lengthen(folder, more, known, share)
         elif is_new:
             given = list(project.given_organs)
-            folder.write_status(retrained_rounds=[1], given_targets=given, **known)
-            _take_start_labels(project, folder)
+            started = _take_start_labels(project, folder)
+            folder.write_status(retrained_rounds=[1], given_targets=given, **started, **known)
         check_masks(project, folder, recording)
         config = folder.config
         facts = {"method": config.method, "sam": config.sam.model, "orientation": ORIENTATION}
@@ -310,11 +310,16 @@ def _run(
     return folder
 
 
-def _take_start_labels(project: Project, folder: RunFolder) -> None:
-    """Copy the labels of another model that a run begins with, which stay the same meanwhile."""
-    if folder.config.start_labels:
-        learnt = copy_for_training(project, folder.config.start_labels, folder.path / START)
-        folder.write_status(start_targets=learnt)
+def _take_start_labels(project: Project, folder: RunFolder) -> dict[str, Any]:
+    """Copy the labels of another model that a run begins with, which stay the same meanwhile.
+
+    Returns:
+        What the run's status notes of them.
+    """
+    if not folder.config.start_labels:
+        return {}
+    learnt = copy_for_training(project, folder.config.start_labels, folder.path / START)
+    return {"start_targets": learnt}
 
 
 def _start_labels(folder: RunFolder) -> dict[str, PseudoLabel]:
@@ -334,41 +339,6 @@ def _warn_of_windows(context: RunContext) -> None:
         measured += intensities_of(case.id, image, labels, context.targets)
     for note in window_notes(measured, context.targets, context.config):
         context.monitor.warn(note)
-
-
-def _lengthen(folder: RunFolder, more: int, known: dict[str, Any], share: float | None) -> None:
-    """Ask for further rounds; with other labels, what is trained once is trained anew in them.
-
-    Args:
-        folder: Of the run.
-        more: How many.
-        known: What they learn from, as `data_of_now` gives it.
-        share: Where they train the stages of lesions alone, the part of their schedule.
-
-    Raises:
-        RunError: When there is nothing to go on from, or a short round has nothing new to learn.
-    """
-    done = 0
-    while folder.validation_of(done + 1) is not None:
-        done += 1
-    if not done:
-        msg = f"Run '{folder.run_id}' has no finished round to go on from; resume it first."
-        raise RunError(msg)
-    status = folder.status
-    is_changed = any(status.get(name, {}) != value for name, value in known.items())
-    if share is not None and not is_changed:
-        msg = f"Nothing was decided since run '{folder.run_id}' was trained; review lesions first."
-        raise RunError(msg)
-    if is_changed:
-        shutil.rmtree(folder.round(done + 1), ignore_errors=True)  # begun with the labels of before
-        folder.write_status(taught_rounds=[*folder.taught_rounds, done + 1])
-    if share is not None:
-        folder.write_status(short_rounds=[*folder.short_rounds, done + 1])
-    elif any(known[name] != status.get(name, {}) for name in ("label_digests", "label_scopes")):
-        folder.write_status(retrained_rounds=[*folder.retrained_rounds, done + 1])
-    folder.write_status(patience_start=done + 1, **known)
-    changes = {"rounds": done + more, **({} if share is None else {"review_share": share})}
-    write_settings(folder, folder.config.model_copy(update=changes))
 
 
 def _is_taught(folder: RunFolder, number: int) -> bool:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -57,12 +59,8 @@ def train(  # noqa: PLR0913 - one for each option of the command
     if host is not None:
         work_on_run(host, *_train_request(project, chosen, run, more), project)
         return
-    try:
-        with watched(messages) as monitor:
-            folder = _trained(opened, chosen, run, more, monitor)
-    except CancelledError as error:
-        msg = f"{error} Go on with: aslseg train {project} --resume"
-        raise CancelledError(msg) from error
+    with _resumable(project), watched(messages) as monitor:
+        folder = _trained(opened, chosen, run, more, monitor)
     if int(os.environ.get("RANK", "0")) == 0:  # of processes that torchrun started, the first
         finish(folder)
 
@@ -129,9 +127,19 @@ def finetune(
         asked = {"project": str(project), "run": run, "share": share}
         work_on_run(host, "train_on", asked, project)
         return
-    with watched(messages) as monitor:
+    with _resumable(project), watched(messages) as monitor:
         folder = train_on(open_project(project), run, monitor, share=share)
     finish(folder)
+
+
+@contextmanager
+def _resumable(project: Path) -> Iterator[None]:
+    """Say how a training that was stopped goes on."""
+    try:
+        yield
+    except CancelledError as error:
+        msg = f"{error} Go on with: aslseg train {project} --resume"
+        raise CancelledError(msg) from error
 
 
 def _check_options(settings: object, more: int | None, *, resume: bool) -> None:

@@ -60,6 +60,7 @@ class _Status(BaseModel):
     taught_rounds: list[Annotated[int, Field(ge=2, lt=100_000)]] = []
     label_digests: dict[str, str] = {}
     label_scopes: dict[str, str] = {}
+    whole_round_labels: dict[str, dict[str, str]] = {}
     given_targets: list[str] = []
     targets: list[str] = []
     start_targets: dict[str, list[str]] = {}

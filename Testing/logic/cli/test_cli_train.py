@@ -8,6 +8,7 @@ import pytest
 import torch
 from typer.testing import Result
 
+from aslseg.errors import CancelledError
 from aslseg.project.project import Project
 from aslseg.project.run_folder import open_run
 from command_line import aslseg
@@ -64,3 +65,16 @@ def test_resume_and_more_are_two_wishes(project: Project) -> None:
     result = train(project, "--resume", "--more", 1)
     assert result.exit_code == 2
     assert "give one" in result.stderr
+
+
+def test_a_short_round_that_is_stopped_says_how_it_goes_on(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: object, **__: object) -> None:
+        msg = "Stopped."
+        raise CancelledError(msg)
+
+    monkeypatch.setattr("aslseg.runs.train_on", stop)
+    result = aslseg("finetune", project.folder)
+    assert result.exit_code == 130
+    assert f"Go on with: aslseg train {project.folder} --resume" in result.stderr

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -250,3 +251,22 @@ def test_only_a_run_that_asks_for_them_learns_from_them(
     assert without == {}
     assert begun["c2"].targets == {"liver", "tumour"}
     assert np.array_equal(read_labelmap(begun["c2"].labels).labels, BOTH)
+
+
+def test_a_run_begins_from_labels_that_were_added_after_it_was_refused_for_want_of_them(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from aslseg import runs
+
+    begun: list[dict[str, Any]] = []
+    monkeypatch.setattr(
+        runs, "_rounds", lambda context, _: begun.append(runs._start_labels(context.folder)) or 1
+    )
+    monkeypatch.setattr(runs, "_write_results", lambda *_: None)
+    config = tiny_config(method="specialist", rounds=1, start_labels="nnU-Net")
+    with pytest.raises(RunError, match="add them first"):
+        runs.start_run(project, config, run_id="a")
+    written(tmp_path / "out" / "c2.nii.gz", BOTH)
+    add_external_labels(project, "nnU-Net", tmp_path / "out")
+    runs.resume_run(open_project(project.folder), "a")
+    assert [list(labels) for labels in begun] == [["c2"]]

@@ -22,11 +22,12 @@ from aslseg.project.complete_slices import (
     set_complete_slices,
 )
 from aslseg.project.create import create_project
+from aslseg.project.more_rounds import lengthen
 from aslseg.project.project import Project, open_project
 from aslseg.project.review import draw, undo_last
 from aslseg.project.run_data import as_begun, data_of_now
 from aslseg.project.run_folder import create_run
-from aslseg.runs import _lengthen, resume_run, start_run
+from aslseg.runs import resume_run, start_run
 from aslseg.training.adaptation_samples import AdaptationSampler, training_samples_of
 from aslseg.training.stage_cases import _undecided
 from run_contexts import a_run_context
@@ -94,7 +95,7 @@ def test_a_run_knows_that_other_slices_count(project: Project) -> None:
     assert run.status["label_scopes"] == {"c1": "slices (5, 6)"}
     run.finish(1, 0.5)
     more = mark_slice_complete(project, "c1", 7)
-    _lengthen(run, 1, data_of_now(more)[1], share=None)
+    lengthen(run, 1, data_of_now(more)[1], share=None)
     assert run.retrained_rounds == (1, 2)
 
 
