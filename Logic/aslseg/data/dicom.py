@@ -234,6 +234,7 @@ def _placed(series: Series, folder: Path) -> tuple[list[Path], Geometry]:
     for file in series.files:
         _check_kind(file, series.files[0])
     if len(series.files) == 1:
+        _refuse_other_scales(series.files[0])
         return [series.files[0].path], _frames_geometry(series.files[0], series, folder)
     if any(_frame_count(file) > 1 for file in series.files):
         refuse(folder, f"holds several files with several frames each in its {series}", _AGAIN)
@@ -360,6 +361,14 @@ def _frames_geometry(file: DicomFile, series: Series, folder: Path) -> Geometry:
     return _geometry(file.path, shape, in_plane, step, position)
 
 
+def _refuse_other_scales(file: DicomFile) -> None:
+    """Refuse frames that are scaled each in its own way: GDCM scales all as the first one."""
+    for name in ("slope", "intercept"):
+        if len({numbers(file.path, name, text, 1)[0] for text in file.frames.get(name, [])}) > 1:
+            what = f"has frames whose pixels are scaled by another {name}"
+            refuse(file.path, what, "load it in Slicer and export it as NRRD")
+
+
 def _differs(file: DicomFile, name: str, text: str) -> bool:
     first = numbers(file.path, name, file.frames[name][0].replace("\\", " "))
     values = numbers(file.path, name, text.replace("\\", " "))
@@ -391,15 +400,28 @@ def _decoded(files: Sequence[Path], geometry: Geometry, folder: Path) -> NDArray
     """
     for file in files:
         check_name(file)
-    names = [str(file) for file in files]
-    if len(names) == 1:
-        image = sitk.ReadImage(names[0], imageIO="GDCMImageIO")
-    else:
-        reader = sitk.ImageSeriesReader()
-        reader.SetImageIO("GDCMImageIO")
-        reader.SetFileNames(names)
-        image = reader.Execute()
-    voxels: NDArray[Any] = sitk.GetArrayFromImage(image)
-    if voxels.size != math.prod(geometry.shape):
-        refuse(folder, f"holds {voxels.shape} voxels where {geometry.shape} are named", _AGAIN)
-    return voxels.reshape(geometry.shape)
+    found = _pixels(files[0])
+    if len(files) > 1:
+        found = _stacked(found, files)
+    if found.size != math.prod(geometry.shape):
+        refuse(folder, f"holds {found.shape} voxels where {geometry.shape} are named", _AGAIN)
+    return found.reshape(geometry.shape)
+
+
+def _pixels(file: Path) -> NDArray[Any]:
+    found: NDArray[Any] = sitk.GetArrayFromImage(sitk.ReadImage(str(file), imageIO="GDCMImageIO"))
+    return found
+
+
+def _stacked(first: NDArray[Any], files: Sequence[Path]) -> NDArray[Any]:
+    """Decode slices one by one: ITK's reader of series casts all to what the first one is of.
+
+    Each may have its own scale, so what is stored as whole numbers may be broken ones in another.
+    """
+    stacked = np.empty((len(files), first.size), first.dtype)
+    stacked[0] = first.ravel()
+    for index, file in enumerate(files[1:], start=1):
+        pixels = _pixels(file).ravel()
+        stacked = stacked.astype(np.result_type(stacked, pixels), copy=False)
+        stacked[index] = pixels
+    return stacked
