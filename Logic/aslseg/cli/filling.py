@@ -62,6 +62,9 @@ def fill(  # noqa: PLR0913 - one for each option of the command
     from aslseg.project.labels import load_labels
     from aslseg.project.project import open_project
 
+    if target is not None and run is not None:
+        msg = "With --target a new network learns the lesion, and no run's; leave --run out."
+        raise typer.BadParameter(msg)
     opened = open_project(project)
     known, drawn = opened.case(case), _drawn_slices(slices)
     _require_free(output, opened, labels, force=force)
@@ -75,7 +78,7 @@ def fill(  # noqa: PLR0913 - one for each option of the command
         done = _asked({**_about(opened, known, target), **asked}, host)
         write_labelmap(read_labelmap(Path(done.files["filled"])), output)
     if target is None and done.facts_as(FillFacts).run is None:
-        say("No run is finished yet: a new network has learnt your slices.")
+        say("No finished run has a network that could: a new one has learnt your slices.")
     tell(str(output))
 
 

@@ -22,6 +22,7 @@ from aslseg.targets import Target, region_mask, region_values
 if TYPE_CHECKING:
     from aslseg.inference.interactive.session import Session
     from aslseg.networks.device import Device
+    from aslseg.project.run_folder import RunFolder
 
 Fill = Callable[[Volume, Labelmap, Sequence[int]], Labelmap]
 """Takes a volume, what is shown of it, and the drawn slices, all on the axial grid."""
@@ -46,6 +47,11 @@ NEW_NETWORK = FillFacts(
     run=None, method="drawn slices", round=0, weights="", device="", filled_slices=[]
 )
 """About a label map that no run has to do with."""
+
+
+def learns_slices(run: RunFolder) -> bool:
+    """Tell whether the network of a run can learn a person's slices: CPC-SAM's is SAM itself."""
+    return run.config.method != "cpcsam"
 
 
 def filled_by_run(

@@ -26,6 +26,7 @@ from aslseg.engine.filling import (
     filled_by_run,
     filled_lesion,
     filled_without_run,
+    learns_slices,
 )
 from aslseg.engine.growing import grown
 from aslseg.engine.protocol import (
@@ -176,7 +177,7 @@ class Engine:
         """Fill organs between slices that a person drew, and write the label map."""
         drawn, slices = read_labelmap(Path(request.labels)), request.slices
         run = None if request.target else run_of(request)
-        if run is None:
+        if run is None or not learns_slices(run):
             found, facts = _filled_anew(request, drawn, monitor)
         else:
             opened = self._opened(run, request, monitor)

@@ -128,6 +128,13 @@ def test_what_cannot_be_filled_is_told(
     assert not filled.exists()
 
 
+def test_a_run_is_of_no_use_where_a_lesion_is_filled(project: Project, drawn: Path) -> None:
+    words = ("--labels", drawn, "--slices", "2,6", "-o", drawn.parent / "filled.nii.gz")
+    result = fill(project, CASE, *words, "--target", "tumour", "--run", "a")
+    assert result.exit_code == 2
+    assert "leave --run out" in " ".join(result.stderr.replace("│", " ").split())
+
+
 @pytest.mark.slow
 def test_before_any_training_a_new_network_fills_and_that_is_said(
     tmp_path: Path, drawn: Path
@@ -136,7 +143,10 @@ def test_before_any_training_a_new_network_fills_and_that_is_said(
     filled = tmp_path / "filled.nii.gz"
     result = fill(project, CASE, "--labels", drawn, "--slices", "2,6,10", "-o", filled)
     assert result.exit_code == 0, result.output
-    assert "No run is finished yet: a new network has learnt your slices" in result.stderr
+    assert (
+        "No finished run has a network that could: a new one has learnt your slices"
+        in result.stderr
+    )
     found = read_labelmap(filled).labels > 0
     for k in (3, 4, 5, 7, 8, 9):
         assert dice(found[k], TRUTH.labels[k] > 0) > 0.9

@@ -16,7 +16,7 @@ from aslseg.data.images import read_geometry, read_labelmap, write_labelmap
 from aslseg.data.orientation import Turn, axial_volume
 from aslseg.data.volume import Labelmap
 from aslseg.engine.facts import FillFacts, PredictionFacts
-from aslseg.engine.filling import filled_by_run
+from aslseg.engine.filling import NEW_NETWORK, filled_by_run
 from aslseg.engine.protocol import RequestError, check_request
 from aslseg.engine.tasks import Engine
 from aslseg.errors import CancelledError, ConfigError, GeometryMismatchError, RunError
@@ -25,6 +25,7 @@ from aslseg.events import CancelToken, Monitor
 from aslseg.inference.cascade import Specialist
 from aslseg.networks.unet import build_network
 from aslseg.project.project import Project
+from aslseg.project.run_folder import create_run
 from aslseg.runs import start_run
 from aslseg.targets import LIVER_TARGETS, cascade_stages
 from aslseg.training.slice_learning import TASK
@@ -151,6 +152,18 @@ def test_a_project_without_a_run_is_filled_by_a_new_network(tmp_path: Path) -> N
     found = the_filled(given, done.files["filled"])
     for k in BETWEEN:
         assert dice(found.labels[k] > 0, TRUTH.labels[k] > 0) > 0.9
+
+
+def test_what_cpc_sam_has_trained_learns_no_slices_but_a_new_network_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = a_tiny_project(tmp_path / "new")
+    run = create_run(project.folder, tiny_config(method="cpcsam", rounds=1), "a")
+    run.finish(1, 0.5)
+    monkeypatch.setattr("aslseg.engine.tasks.filled_without_run", lambda *_: (TRUTH, NEW_NETWORK))
+    for given in (arguments(project, tmp_path), arguments(project, tmp_path, run="a")):
+        done = Engine().tasks["fill_between"](given, Monitor())
+        assert done.facts_as(FillFacts).run is None
 
 
 @pytest.mark.slow
