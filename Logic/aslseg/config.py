@@ -584,6 +584,16 @@ class RunConfig(Settings):
     min_component_ml: Annotated[float, Field(ge=0.0)] = 0.03
     label_unlabelled: bool = True
 
+    @model_validator(mode="after")
+    def _semisam_has_a_teacher(self) -> RunConfig:
+        if self.method == "semisam" and self.paradigm not in TEACHERS:
+            msg = (
+                "SemiSAM is an addition to a teacher; set paradigm to mean_teacher or "
+                f"uncertainty_aware, not {self.paradigm}"
+            )
+            raise ValueError(msg)
+        return self
+
     @property
     def lesion_decision(self) -> Literal["none", "rule", "classifier"]:
         """How candidates are accepted; `method` is resolved."""

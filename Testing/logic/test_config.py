@@ -186,11 +186,13 @@ def test_a_copy_with_a_setting_that_does_not_exist_is_refused() -> None:
         RunConfig().model_copy(update={"rounds_of": 3})
 
 
-def test_semisam_has_a_teacher_unless_another_paradigm_is_asked_for() -> None:
+def test_semisam_has_a_teacher() -> None:
     quick = read_preset("quick")
     assert quick.paradigm == "supervised"
     assert with_overrides(quick, {"method": "semisam"}).paradigm == "mean_teacher"
-    for name in ("uncertainty_aware", "supervised"):
-        asked = with_overrides(quick, {"method": "semisam", "paradigm": name})
-        assert asked.paradigm == name
+    asked = with_overrides(quick, {"method": "semisam", "paradigm": "uncertainty_aware"})
+    assert asked.paradigm == "uncertainty_aware"
+    for name in ("supervised", "unimatch"):  # before anything is trained
+        with pytest.raises(ConfigError, match=f"an addition to a teacher; .*, not {name}"):
+            with_overrides(quick, {"method": "semisam", "paradigm": name})
     assert with_overrides(quick, {"method": "aslseg"}).paradigm == "supervised"

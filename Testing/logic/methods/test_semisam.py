@@ -679,7 +679,7 @@ def test_settings_that_do_not_fit_are_refused_in_words(
     tmp_path: Path, changes: dict[str, object], words: str
 ) -> None:
     with pytest.raises(ConfigError, match=words):
-        start_run(a_tiny_project(tmp_path), semisam_config(**changes))
+        start_run(a_tiny_project(tmp_path), semisam_config().model_copy(update=changes))
 
 
 def test_the_baselines_are_a_method_too(tmp_path: Path) -> None:
