@@ -142,6 +142,10 @@ class Labelmap:
             msg = f"labels must be uint8, got {self.labels.dtype}."
             raise TypeError(msg)
 
+    def without(self, left_out: Mask) -> Labelmap:
+        """Return a label map that is empty in a mask of its shape."""
+        return Labelmap(np.where(left_out, np.uint8(0), self.labels), self.geometry)
+
 
 def _check_shape(array: NDArray[Any], geometry: Geometry) -> None:
     if array.shape != geometry.shape:

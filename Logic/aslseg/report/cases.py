@@ -6,7 +6,7 @@ Of each volume single slices are drawn, bare and with the outlines of truth and 
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from io import BytesIO
@@ -24,6 +24,7 @@ from aslseg.data.volume import Geometry, Labelmap, Labels, Mask, Volume
 from aslseg.errors import AslsegError
 from aslseg.evaluation.metrics import dice
 from aslseg.project.case import Case
+from aslseg.project.complete_slices import incomplete_voxels
 from aslseg.project.project import Project
 from aslseg.project.run_folder import saw_another
 from aslseg.project.run_tables import PREDICTIONS, ReliabilityRow, round_number
@@ -80,7 +81,12 @@ class Slice:
 
 
 def rank_slices(
-    labels: Labelmap, truth: Labelmap, targets: Sequence[Target]
+    labels: Labelmap,
+    truth: Labelmap,
+    targets: Sequence[Target],
+    *,
+    scored: Collection[str] | None = None,
+    left_out: Mask | None = None,
 ) -> tuple[Slice, Slice] | None:
     """Find the worst and the best slice of a label map.
 
@@ -88,13 +94,21 @@ def rank_slices(
         labels: What is scored.
         truth: The human labels on the same grid.
         targets: All targets; a target counts with all that lies inside of it.
+        scored: Names of the targets that count; all when None.
+        left_out: (D, H, W) voxels on that grid of which nobody has said what they are.
 
     Returns:
         Worst and best, or None when no slice has any target.
     """
-    pairs = [_Pair.of(labels, truth, target, targets) for target in targets]
-    scored = [_scored_slice(index, pairs) for index in range(truth.geometry.shape[0])]
-    slices = [slice_ for slice_ in scored if slice_.dice]
+    if left_out is not None:
+        labels, truth = labels.without(left_out), truth.without(left_out)
+    pairs = [
+        _Pair.of(labels, truth, target, targets)
+        for target in targets
+        if scored is None or target.name in scored
+    ]
+    every = [_scored_slice(index, pairs) for index in range(truth.geometry.shape[0])]
+    slices = [slice_ for slice_ in every if slice_.dice]
     if not slices:
         return None
     # Of equally good slices the one with more targets tells more.
@@ -354,11 +368,10 @@ def _ends_of(run: RunRecord, project: Project, case: Case, folder: Path) -> Sequ
         return ANOTHER_IMAGE
     predicted = _predicted(run, folder)
     shown = {"truth": axial_labelmap(project.load_labels(case)), **predicted}
-    last = list(predicted)[-1:]
-    ends = rank_slices(shown[last[0]], shown["truth"], project.targets) if last else None
+    last, image = list(predicted)[-1:], project.load_image(case)
+    ends = _ranked(project, case, image, shown[last[0]], shown["truth"]) if last else None
     if ends is None:
         return "This volume has neither a target nor a label map."
-    image = project.load_image(case)
     axial = axial_volume(image)
     return [
         Picture(
@@ -368,6 +381,16 @@ def _ends_of(run: RunRecord, project: Project, case: Case, folder: Path) -> Sequ
         )
         for word, slice_ in zip(("Worst", "Best"), ends, strict=True)
     ]
+
+
+def _ranked(
+    project: Project, case: Case, image: Volume, predicted: Labelmap, truth: Labelmap
+) -> tuple[Slice, Slice] | None:
+    """Rank the slices of a prediction by what is known of a case: as its scores are made."""
+    incomplete = incomplete_voxels(case, image.geometry)
+    left_out = None if incomplete is None else to_axial(image.geometry).array(incomplete)
+    known = project.known_targets(case) - set(case.masks)
+    return rank_slices(predicted, truth, project.targets, scored=known, left_out=left_out)
 
 
 def _least_agreeing(

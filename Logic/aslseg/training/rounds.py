@@ -20,7 +20,7 @@ from aslseg.context import RunContext
 from aslseg.data.geometry import ijk_to_ras, ras_to_ijk
 from aslseg.data.images import read_labelmap, write_labelmap
 from aslseg.data.orientation import axial_labelmap, to_axial
-from aslseg.data.volume import Geometry, Labelmap, Mask, Volume, give_back_memory
+from aslseg.data.volume import Geometry, Labelmap, Volume, give_back_memory
 from aslseg.distributed import mapped
 from aslseg.errors import RunError
 from aslseg.evaluation.scores import mean_dice, score_rows
@@ -302,15 +302,10 @@ def _scores(context: RunContext, this: Round, case: Case) -> list[dict[str, Any]
             facts = {"round": this.number, "source": source, "split": case.split, "case": case.id}
             predicted = axial_labelmap(labels)
             if incomplete is not None:
-                predicted, truth = _without(predicted, incomplete), _without(truth, incomplete)
+                predicted, truth = predicted.without(incomplete), truth.without(incomplete)
             rows += score_rows(predicted, truth, context.targets, facts)
     counted = context.project.known_targets(case) - set(case.masks)
     return [row for row in rows if row["target"] in counted]
-
-
-def _without(labelmap: Labelmap, left_out: Mask) -> Labelmap:
-    """Return a label map that is empty where a person has labelled nothing."""
-    return Labelmap(np.where(left_out, np.uint8(0), labelmap.labels), labelmap.geometry)
 
 
 def _report(context: RunContext, rows: Sequence[Mapping[str, Any]]) -> None:

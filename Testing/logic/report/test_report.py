@@ -21,6 +21,7 @@ from aslseg.data.volume import Geometry, Labelmap, Volume
 from aslseg.errors import RunError
 from aslseg.evaluation.scores import Mean, mean_dice, mean_of
 from aslseg.project.case import CaseFiles
+from aslseg.project.complete_slices import set_complete_slices
 from aslseg.project.create import create_project
 from aslseg.project.project import open_project
 from aslseg.project.run_folder import RunFolder
@@ -93,6 +94,13 @@ def test_predictions_are_not_drawn_on_another_image_than_theirs(a_project_folder
     assert text.count(said) == 1
     assert "Worst slice of v1" not in text
     assert "Worst slice of v2" in text
+
+
+def test_no_slice_is_the_worst_that_nobody_has_labelled(a_project_folder: Path) -> None:
+    project = set_complete_slices(open_project(a_project_folder), "v1", (1, 3))
+    text = report_of(project.folder)
+    assert re.findall(r"Worst slice of v1: number (\d)", text) in (["1"], ["3"])
+    assert "Worst slice of v2: number 2" in text
 
 
 @pytest.mark.parametrize(("best", "said"), [({"best_round": 1}, True), ({}, False)])
@@ -333,6 +341,19 @@ class TestRanking:
         labels[0, 0, 0] = 1  # 1 voxel against sections of 400
         worst, _ = rank_slices(Labelmap(labels, GEOMETRY), truth, LIVER_TARGETS)
         assert worst.mean == 1.0
+
+    def test_what_nobody_labelled_has_no_rank(self) -> None:
+        truth = a_truth()
+        labels = truth.labels.copy()
+        labels[3] = 0
+        labels[2, 20:24, 22:26] = 2
+        left_out = np.zeros(GEOMETRY.shape, np.bool_)
+        left_out[3] = True
+        predicted = Labelmap(labels, GEOMETRY)
+        worst, _ = rank_slices(predicted, truth, LIVER_TARGETS, left_out=left_out)
+        assert worst.index == 2
+        worst, _ = rank_slices(predicted, truth, LIVER_TARGETS, left_out=left_out, scored={"liver"})
+        assert worst.dice == {"liver": 1.0}
 
     def test_nothing_in_both_has_no_rank(self) -> None:
         empty = Labelmap(np.zeros(GEOMETRY.shape, np.uint8), GEOMETRY)
