@@ -1,4 +1,7 @@
-"""Whether the windows that networks and SAM see through show the targets: CT's do not show MRI."""
+"""Whether what networks and SAM are shown of intensities shows the targets: CT's is not MRI's.
+
+Windows may cut targets off, and units of deviation may be too coarse or too fine.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +20,11 @@ ENOUGH = 1_000_000
 """Of more voxels, evenly spread ones are looked at."""
 FLAT_SHARE = 0.1
 """An image whose intensities span less of a window than this looks the same everywhere."""
+
+FINE_SHARE = 0.25
+"""A likelihood whose deviation is less than this part of an organ's own shows its noise."""
+_SPAN_SD = 3.29
+"""From the 5th to the 95th percentile of a normal distribution, in standard deviations."""
 
 Window = tuple[float, float]
 
@@ -46,6 +54,21 @@ class Intensities:
         span = self.image[1] - self.image[0]
         is_flat = span < FLAT_SHARE * (window[1] - window[0])
         return is_flat or not window[0] <= self.middle <= window[1]
+
+    @property
+    def spread(self) -> float:
+        """Standard deviation, as that of a normal distribution with these percentiles."""
+        return (self.high - self.low) / _SPAN_SD
+
+    def is_lost(self, unit: float, *, is_likelihood: bool) -> bool:
+        """Tell whether a unit of deviations shows no contrast, or a likelihood nothing but noise.
+
+        Args:
+            unit: In the unit of the voxels.
+            is_likelihood: Else deviations are in units of the organ's own spread where it is wider.
+        """
+        is_coarse = self.image[1] - self.image[0] < unit
+        return is_coarse or (is_likelihood and unit < FINE_SHARE * self.spread)
 
 
 def intensities_of(
@@ -80,7 +103,8 @@ def window_notes(
         config: The settings to train with.
 
     Returns:
-        One sentence or two for each window that hides a target.
+        One sentence or two for each window that hides a target, and for each unit of deviations
+        in which it is lost.
     """
     outermost = {target.name for target in organ_targets(targets)}
     seen = [("organ.roi.window_hu", config.organ.roi.window_hu, outermost)]
@@ -92,7 +116,41 @@ def window_notes(
         hidden = [m for m in measured if m.target in names and m.is_hidden(window)]
         if hidden:
             notes.append(_sentence(setting, window, hidden, _suggested(measured)))
+    return notes + _unit_notes(measured, targets, config)
+
+
+def _unit_notes(
+    measured: Sequence[Intensities], targets: Sequence[Target], config: RunConfig
+) -> list[str]:
+    """Say in which units of deviations a target is lost: those of the second pass, of lesions."""
+    outermost = {target.name for target in organ_targets(targets)}
+    parents = {target.inside for target in targets if target.inside is not None}
+    seen = []
+    if config.organ.second_pass:
+        seen.append(("organ.roi.likelihood_sd_hu", config.organ.roi.likelihood_sd_hu, outermost))
+    if parents:
+        seen.append(("lesion.roi.least_scale_hu", config.lesion.roi.least_scale_hu, parents))
+    notes = []
+    for setting, unit, names in seen:
+        is_likelihood = setting.startswith("organ")
+        lost = [
+            one
+            for one in measured
+            if one.target in names and one.is_lost(unit, is_likelihood=is_likelihood)
+        ]
+        if lost:
+            notes.append(_unit_sentence(setting, unit, lost))
     return notes
+
+
+def _unit_sentence(setting: str, unit: float, lost: Sequence[Intensities]) -> str:
+    names = _listed(dict.fromkeys(m.target for m in lost))
+    cases = _listed(dict.fromkeys(m.case_id for m in lost))
+    spread = float(f"{max(m.spread for m in lost):.2g}")
+    return (
+        f"{setting} is {unit:g}, which is of no use where {names} in {cases} varies by "
+        f"{spread:g}. Train with --set {setting}={spread or 1.0:g}."
+    )
 
 
 def _sentence(

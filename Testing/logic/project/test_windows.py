@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from aslseg.data.images import read_volume, write_volume
 from aslseg.data.volume import Geometry, Labelmap, Volume
 from aslseg.errors import CancelledError
 from aslseg.events import Event, Metric, Monitor, Notice
+from aslseg.presets import read_preset
 from aslseg.project.case import CaseFiles
 from aslseg.project.create import create_project
 from aslseg.project.run_folder import RunFolder
@@ -64,6 +66,27 @@ def test_mri_in_the_window_of_ct_is_named_with_numbers_and_the_remedy() -> None:
         "sam.window_hu shows intensities from -50 to 200; those of atrium in p1 are 400 to 650, "
         "and would look like their surroundings. Train with --set sam.window_hu=[150,900].",
     ]
+
+
+@pytest.mark.parametrize(
+    ("measured", "lost"),
+    [
+        pytest.param(looks(0.2, 0.5, 0.8, (0.0, 1.0)), ["0.18", "0.18"], id="0 to 1"),
+        pytest.param(looks(900.0, 1500.0, 2100.0, (0.0, 4000.0)), ["360"], id="0 to 4000"),
+        pytest.param(looks(80.0, 110.0, 140.0, (-1000.0, 900.0)), [], id="HU"),
+        pytest.param(looks(80.0, 110.0, 140.0, (-40.0, 160.0)), [], id="HU that were cut off"),
+        pytest.param(looks(100.0, 150.0, 200.0, (0.0, 255.0)), [], id="8 bits"),
+    ],
+)
+def test_units_of_ct_that_lose_other_images_are_named_with_the_remedy(
+    measured: Intensities, lost: list[str]
+) -> None:
+    config = read_preset("quick")
+    notes = window_notes([replace(measured, target="liver")], LIVER_TARGETS, config)
+    units = [note for note in notes if "which is of no use" in note]
+    settings = ["organ.roi.likelihood_sd_hu", "lesion.roi.least_scale_hu"]
+    wanted = [f"--set {name}={value}." for name, value in zip(settings, lost, strict=False)]
+    assert [note.partition("Train with ")[2] for note in units] == wanted
 
 
 @pytest.mark.parametrize(
