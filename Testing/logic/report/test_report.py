@@ -99,7 +99,7 @@ def test_predictions_are_not_drawn_on_another_image_than_theirs(a_project_folder
 def test_no_slice_is_the_worst_that_nobody_has_labelled(a_project_folder: Path) -> None:
     project = set_complete_slices(open_project(a_project_folder), "v1", (1, 3))
     text = report_of(project.folder)
-    assert re.findall(r"Worst slice of v1: number (\d)", text) in (["1"], ["3"])
+    assert set(re.findall(r"Worst slice of v1: number (\d)", text)) in ({"1"}, {"3"})
     assert "Worst slice of v2: number 2" in text
 
 
