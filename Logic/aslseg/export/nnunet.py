@@ -13,7 +13,8 @@ from aslseg.targets import Target, numbered_labels
 
 ENDING = ".nii.gz"
 DESCRIPTION = "dataset.json"
-_CHANNEL = "CT"  # nnU-Net normalises by HU when it is called so
+CT, OTHER = "CT", "image"
+"""Names of the channel: nnU-Net normalises `CT` alike in all images, others each by itself."""
 
 
 def image_name(case: Case, *, is_train: bool) -> str:
@@ -41,7 +42,7 @@ def write_labels(labelmap: Labelmap, targets: Sequence[Target], path: Path, igno
 
 
 def write_description(
-    folder: Path, targets: Sequence[Target], number: int, *, has_ignored: bool
+    folder: Path, targets: Sequence[Target], number: int, channel: str, *, has_ignored: bool
 ) -> None:
     """Write `dataset.json`.
 
@@ -49,13 +50,14 @@ def write_description(
         folder: Of the data set.
         targets: All targets.
         number: Of cases to train on.
+        channel: What images are: `CT` or `OTHER`.
         has_ignored: Whether a label map has ignored voxels; nnU-Net then leaves them out of loss
             and scores.
     """
     names = ["background", *(target.name for target in targets)]
     labels = {name: value for value, name in enumerate([*names, *["ignore"] * has_ignored])}
     description = {
-        "channel_names": {"0": _CHANNEL},
+        "channel_names": {"0": channel},
         "labels": labels,
         "numTraining": number,
         "file_ending": ENDING,

@@ -74,6 +74,7 @@ class _Export:
         written: Cases whose label map was written as a file.
         cases: Rows of the table of cases so far.
         lesions: Rows of the table of lesions so far.
+        in_hu: Cases whose image has values below zero so far, as CT has and MRI has not.
     """
 
     project: Project
@@ -85,6 +86,12 @@ class _Export:
     written: list[str] = field(default_factory=list)
     cases: list[Row] = field(default_factory=list)
     lesions: list[Row] = field(default_factory=list)
+    in_hu: list[str] = field(default_factory=list)
+
+    @property
+    def channel(self) -> str:
+        """What nnU-Net is told of the images."""
+        return nnunet.CT if self.in_hu else nnunet.OTHER
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,6 +244,8 @@ def _export_case(export: _Export, label: CaseLabel) -> None:
     if label.path is None and not files:
         return
     image = export.project.load_image(case)
+    if image.voxels.min() < 0:
+        export.in_hu.append(case.id)
     if label.path is not None:
         labelmap = _labelmap(export, label)
         decisions = tuple(read_lesions(export.project, case.id).decisions.values())
@@ -349,7 +358,9 @@ def _finish(export: _Export, folder: Path, before: Origin | None) -> None:
             name for name in export.origins if (staging / f"labelsTr/{name}.nii.gz").exists()
         ]
         has_ignored = any(origin.ignored_voxels for origin in export.origins.values())
-        nnunet.write_description(staging, targets, len(trained), has_ignored=has_ignored)
+        nnunet.write_description(
+            staging, targets, len(trained), export.channel, has_ignored=has_ignored
+        )
     exported = {row["case"] for row in export.cases}
     earlier = {} if before is None else before.cases
     others = {name: origin for name, origin in earlier.items() if name not in exported}
@@ -395,6 +406,10 @@ def _notes(
     takes_predictions = options.labels == "all"
     if takes_predictions and predictor is None:
         notes.append("No run has a finished round, so there are no predictions.")
+    if options.run is not None and not takes_predictions:
+        notes.append(f"Nothing of run '{options.run}' is taken: predictions were not asked for.")
+    if options.format == "nnunet" and export.channel != nnunet.CT:
+        notes.append("Images have no values below 0, so nnU-Net is not told that they are CT.")
     absent = [one for one in found if one.path is None]
     rejected = [one.case.id for one in absent if takes_predictions and one.state == "rejected"]
     if rejected:

@@ -99,6 +99,28 @@ def test_a_project_becomes_an_nnunet_data_set(tmp_path: Path, a_project: Path) -
         assert read_volume(image).geometry.matches(project.load_image(case).geometry)
 
 
+def test_images_without_values_below_zero_are_no_ct_to_nnunet(tmp_path: Path) -> None:
+    images = tmp_path / "mri"
+    voxels = np.full(GEOMETRY.shape, 300, np.int16)
+    write_volume(Volume(voxels, GEOMETRY), images / "a.nii.gz")
+    write_labelmap(block(1), images / "a-label.nii.gz")
+    targets = (Target(name="atrium", value=1),)
+    project = create_project(tmp_path / "project", cases_from_folder(images), targets)
+    done = export_project(project, tmp_path / "out", NNUNET)
+    described = json.loads((tmp_path / "out" / "dataset.json").read_text(encoding="utf-8"))
+    assert described["channel_names"] == {"0": "image"}
+    assert done.notes == (
+        "Images have no values below 0, so nnU-Net is not told that they are CT.",
+    )
+
+
+def test_a_run_that_is_named_in_vain_is_told(tmp_path: Path, a_project: Path) -> None:
+    project = open_project(a_project)
+    a_finished_run(project.folder / "runs" / "a")
+    done = export_project(project, tmp_path / "out", ExportOptions(run="a"))
+    assert "Nothing of run 'a' is taken: predictions were not asked for." in done.notes
+
+
 def test_a_label_map_that_is_replaced_while_exporting_is_the_one_of_before(
     tmp_path: Path, a_project: Path
 ) -> None:
