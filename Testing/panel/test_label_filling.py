@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -184,9 +183,11 @@ def test_a_segmentation_may_be_removed_meanwhile(person: Beginner) -> None:
     assert not person.ui.fillLabelButton.enabled
 
 
-def test_what_was_chosen_to_be_filled_stays_chosen(person: Beginner) -> None:
+def test_what_is_chosen_as_a_label_stays_so_until_a_prediction_comes(person: Beginner) -> None:
     """Else the next press would save another label, which the case has already."""
+    from aslseg.engine.facts import EstimateFacts, PredictionFacts, RemovalFacts
     from aslseg.engine.filling import NEW_NETWORK
+    from aslseg.engine.protocol import Done
 
     logic, choice = person.logic, person.ui.labelSegmentationSelector
     person.panel.case_chosen.emit("p0")
@@ -194,10 +195,15 @@ def test_what_was_chosen_to_be_filled_stays_chosen(person: Beginner) -> None:
     label = wait_until(lambda: logic.refined_node("p0"), 30.0, "the label is shown")
     logic.working_on = logic.case_node("p0")
     choose_node(choice, person.node)
-    (section,) = (one for one in person.panel.sections if type(one).__name__ == "SegmentSection")
-    section.on_event(SimpleNamespace(event="done", facts=NEW_NETWORK))
-    run_event_loop(0.3)
-    assert choice.currentNode() is person.node
-    section.on_event(SimpleNamespace(event="done", facts=None))
+    estimate = EstimateFacts(rounds=1, steps=10, seconds=60.0)
+    for facts in (NEW_NETWORK, estimate, RemovalFacts(removed=[])):
+        logic.engine.event.emit(Done(facts=facts))
+        run_event_loop(0.3)
+        assert choice.currentNode() is person.node, type(facts).__name__
+    predicted = PredictionFacts(
+        run=None, method="sam", round=0, weights="", note="", device="cpu", slice_index=None,
+        targets=[], unmet_clicks=[],
+    )  # fmt: skip
+    logic.engine.event.emit(Done(facts=predicted))
     run_event_loop(0.3)
     assert choice.currentNode() is label

@@ -357,6 +357,20 @@ def test_removing_the_volume_while_it_is_segmented_stops_the_engine(at_project: 
     assert not at_project.ui.progressBar.isVisible()
 
 
+def test_removing_the_volume_of_before_stops_nothing_else(
+    panel: Any, ct: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logic, engine, stopped = panel.logic, panel.logic.engine, []
+    monkeypatch.setattr(engine, "start", lambda _: None)
+    monkeypatch.setattr(engine, "cancel", lambda: stopped.append(engine.state))
+    logic.segment(ct, wait=False)
+    logic.download("vit_t", wait=False)
+    monkeypatch.setattr(engine, "state", type(engine.state).RUNNING)
+    slicer.mrmlScene.RemoveNode(ct)
+    run_event_loop(0.2)
+    assert stopped == []
+
+
 def test_closing_the_scene_while_segmenting_leaves_nothing_behind(at_project: Clicks) -> None:
     at_project.load_case(UNLABELLED[0])
     click(at_project.ui.segmentButton)

@@ -62,7 +62,7 @@ class InteractiveLogic(UndoLogic, OrganMaskLogic):
     """The part of the logic that asks the engine about the volume that a person looks at.
 
     Attributes:
-        working_on: The volume node of the last request to the engine, or None.
+        working_on: The volume node that the last request to the engine is about, or None.
         measuring: Measures cases, beside `background`.
         growing: The lesion that the engine is about, or None.
     """
@@ -159,7 +159,7 @@ class InteractiveLogic(UndoLogic, OrganMaskLogic):
         read, show = result_handlers(volume, None, may_replace)
         word = f"segment {volume.GetName()}"
         show_it = self._shows(Awaited(), volume, show, word)
-        self._start(self.engine, Job("segment", arguments, prepare, read, show_it))
+        self._start_about(volume, Job("segment", arguments, prepare, read, show_it))
         return self._predictions_after(volume, wait)
 
     def refine(
@@ -200,7 +200,7 @@ class InteractiveLogic(UndoLogic, OrganMaskLogic):
         cause = self.history.latest(volume.GetID()) if follows else None
         word, awaited = f"answer of SAM, {where}", Awaited()
         show_it = self._shows(awaited, volume, show, word, slice_index, cause)
-        self._start(self.engine, Job("refine", arguments, prepare, read, show_it))
+        self._start_about(volume, Job("refine", arguments, prepare, read, show_it))
         self._awaited = awaited
         if cause is not None:
             cause.is_open = True
@@ -361,7 +361,7 @@ class InteractiveLogic(UndoLogic, OrganMaskLogic):
             if show is not None and not awaited.is_void:
                 yield from show(facts)
 
-        self._start(self.engine, replace(job, show=steps))
+        self._start_about(growth.volume, replace(job, show=steps))
         self._awaited, self.growing = awaited, growth
         if wait:
             self._wait(self.engine)
@@ -385,7 +385,6 @@ class InteractiveLogic(UndoLogic, OrganMaskLogic):
                 "finished round. Choose another run, or let the latest one be used."
             )
             raise RunError(msg)
-        self.working_on = volume
         folder = self._scratch() / volume.GetID()
         image, prepare = file_for(volume, folder)
         files: dict[str, str] = {}
@@ -416,6 +415,13 @@ class InteractiveLogic(UndoLogic, OrganMaskLogic):
         """Begin a job on the computer that is chosen, or on one that is named."""
         engine.work_at(chosen_host() if host is None else host)
         engine.start(job)
+        if engine is self.engine:
+            self.working_on = None
+
+    def _start_about(self, volume: Any, job: Job) -> None:
+        """Begin a job of the engine about a volume, which is stopped when the volume goes."""
+        self._start(self.engine, job)
+        self.working_on = volume
 
     def _wait(self, engine: EngineClient) -> Done:
         def breathe() -> None:

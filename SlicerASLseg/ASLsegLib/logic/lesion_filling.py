@@ -104,7 +104,7 @@ class LesionFillingLogic(SliceFillingLogic):
         shown = read_shown(node, volume, self.targets())
         drawn = _DrawnLesion(lesion, target, others, slices, shown, geometry_of(volume))
         arguments, prepare = self._about(volume, None)  # no run takes part
-        self._start(self.engine, self._lesion_job(drawn, row, volume, arguments, prepare))
+        self._start_about(volume, self._lesion_job(drawn, row, volume, arguments, prepare))
         self.filling = None  # no segmentation as a whole
         if not wait:
             return None

@@ -312,7 +312,7 @@ class SliceFillingLogic(InteractiveLogic):
         arguments, prepare = self._about(volume, run_id)
         _require_predicted(drawn.organs, arguments["organs"])
         job = self._fill_job(drawn, arguments, prepare)
-        self._start(self.engine, job)
+        self._start_about(volume, job)
         self.filling = node
         if not wait:
             return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import qt
 import slicer
@@ -25,14 +25,12 @@ from ASLsegLib.scene.slice_views import draw_in_plane
 from ASLsegLib.scene.volumes import working_volume
 from ASLsegLib.widgets.section import Section, as_plain, fill_combo
 
-if TYPE_CHECKING:
-    from ASLsegLib.engine.client import PanelEvent
-
 
 class SegmentSection(Section):
     """One button, four predictions."""
 
     shows = ("engine",)
+    answers = ("PredictionFacts", "GrowthFacts")
 
     def connect_widgets(self) -> None:
         """Connect the section's widgets."""
@@ -71,12 +69,11 @@ class SegmentSection(Section):
             "" if overlay else _("Segment the volume first: there is nothing to compare yet."),
         )
 
-    def on_event(self, event: PanelEvent) -> None:
-        """Show predictions when they have come."""
-        if event.event == "done" and self.panel.parameters is not None:
+    def on_answer(self, _facts: Any) -> None:
+        """Show predictions when they have come, and choose the latest to be measured and saved."""
+        if self.panel.parameters is not None:
             self.show_predictions()
-            is_filled = type(event.facts).__name__ == "FillFacts"  # what was chosen stays chosen
-            refined = None if is_filled else self._latest_prediction()
+            refined = self._latest_prediction()
             if refined is not None:
                 self.panel.parameters.resultSegmentation = refined
                 self.panel.parameters.labelSegmentation = refined
