@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import slicer
-from harness import press, wait_for_files, write_mask
+from harness import press, read_mask, wait_for_files, write_mask
 from lesion_reviewer import CASE, LIVER, TUMOUR, Reviewer, a_lesion_label, give_lesions
 
 from standin.dialogs import dialogs
@@ -481,6 +482,40 @@ def test_decisions_are_about_the_round_that_is_shown_whatever_is_trained_meanwhi
         reviewer.logic.finish_lesions()
     with pytest.raises(SceneError, match=rf"case c2 as in round {seen} of .* round {seen + 1} "):
         reviewer.logic.load_lesions(CASE)
+
+
+def test_no_lesions_are_listed_but_those_of_the_case_that_is_shown(
+    reviewer: Reviewer, trained: Path
+) -> None:
+    from aslseg.project.run_folder import open_run
+
+    logic, ui = reviewer.logic, reviewer.ui
+    reviewer.load("c3")
+    volume = logic.case_node("c3")
+    liver = read_mask(logic.refined_node("c3"), "liver", volume)
+    liver[0, :3, :3] = True
+    write_mask(logic.refined_node("c3"), "liver", liver, volume)
+    reviewer.load(CASE)
+    run = open_run(trained)
+    shutil.copytree(run.round(1), run.round(2))
+    run.write_status(best_round=2)  # as a training in the background does
+    logic.forget_state()
+    reviewer.panel.case_chosen.emit("c3")
+    wait_until(lambda: reviewer.panel.volume is volume, 60.0, "c3 is shown")
+    reviewer.rest()
+    dialogs.take("The scene shows case c3 as in round 1")
+    assert logic.lesion_review is None
+    assert (ui.lesionTable.rowCount, ui.lesionLabel.text) == (0, "")
+    assert ui.lesionDeleteButton.toolTip.startswith("Load a case that a run has segmented")
+
+
+def test_lesions_that_a_script_lists_wait_until_their_case_is_shown(reviewer: Reviewer) -> None:
+    reviewer.load("c3")
+    reviewer.logic.load_lesions(CASE)
+    run_event_loop(0.1)
+    assert reviewer.ui.lesionTable.rowCount == 0
+    press(reviewer.panel, "Del")
+    assert reviewer.on_disk() == {}
 
 
 def test_keys_press_the_buttons_while_the_module_is_open(reviewer: Reviewer) -> None:

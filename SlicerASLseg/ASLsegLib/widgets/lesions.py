@@ -85,37 +85,19 @@ class LesionsSection(Section):
         chosen = cell(self.ui.lesionTable)
         return int(chosen) - 1 if chosen else None
 
+    @property
+    def review(self) -> LesionReview | None:
+        """The lesions that are listed: those of the case that is shown, and of no other one."""
+        review = self.logic.lesion_review
+        shown = case_of(self.panel.volume, self.logic.project)
+        return review if review is not None and review.case_id == shown else None
+
     def update(self) -> None:
         """Show what is possible, and why not; list the lesions of a case that has come."""
-        self._list_other_case()
-        ui, review = self.ui, self.logic.lesion_review
-        busy = _("Files are being read; wait.") if self.logic.background.is_busy else ""
-        load = "" if review else _("Load a case that a run has segmented: its lesions come here.")
-        none = self._no_lesions() or load
-        chosen = "" if self.row is not None else _("Choose a lesion.")
-        drawing = self.logic.is_drawing
-        label = _("The case has a label; undo that decision first.")
-        label = label if self.logic.is_labelled and not drawing else ""
-        for button in (ui.lesionAcceptButton, ui.lesionDeleteButton):
-            self.gate(button, none, label, busy, "" if drawing else chosen)
-        self.gate(ui.lesionEditButton, none, label, busy, chosen)
-        self.gate(ui.lesionAddButton, none, label, busy)
-        fill = ""
-        if not none and not drawing:
-            fill = self.logic.why_not_filled(self.row)
-        first = _("Accept the lesion that is drawn first.") if drawing else ""
-        self.gate(ui.lesionFillButton, none, label, busy, chosen, first, fill, needs_engine=True)
-        self.gate(ui.lesionBackButton, none, busy)
-        self.gate(ui.lesionNextButton, "" if self.logic.review_queue() else none, busy)
-        left = len(review.undecided) if review else 0
-        undecided = _("{left} lesions are undecided.").format(left=left) if left else ""
-        self.gate(ui.lesionsDoneButton, none, busy, undecided)
-        no_run = (
-            "" if self.logic.usable_run() else _("Train first: there is no finished round yet.")
-        )
-        training = _("A training is under way.") if self.logic.trainer.is_busy else ""
-        self.gate(ui.trainOnButton, self.panel.missing, self._no_lesions(), no_run, training)
-        ui.lesionLabel.setText(self._about())
+        try:
+            self._list_other_case()
+        finally:  # also where they cannot be listed
+            self._show_possible()
 
     def on_training_event(self, event: PanelEvent) -> None:
         """Show what a training on decisions has changed."""
@@ -150,7 +132,7 @@ class LesionsSection(Section):
     # -- keys and buttons ----------------------------------------------------------------------
 
     def _accept(self) -> None:
-        review = self.logic.lesion_review
+        review = self.review
         if self.logic.is_drawing:
             self._require_seen(self.logic.drawn_target)
             self._choose(self.logic.take_drawn())
@@ -192,7 +174,7 @@ class LesionsSection(Section):
 
     def _require_seen(self, target: str = "") -> None:
         """Make sure that a person sees what of the case that is reviewed is accepted."""
-        review = self.logic.lesion_review
+        review = self.review
         node = None if review is None else self.logic.refined_node(review.case_id)
         if node is not None:  # else the logic says what is missing
             self.panel.require_seen(node, target)
@@ -202,7 +184,7 @@ class LesionsSection(Section):
         self.logic.finish_lesions(wait=False, questions=self.panel.questions)
 
     def _next(self) -> None:
-        review = self.logic.lesion_review
+        review = self.review
         if review is None or not self._next_undecided():
             self.panel.next_case_wanted.emit()
 
@@ -217,6 +199,36 @@ class LesionsSection(Section):
 
     # -- within --------------------------------------------------------------------------------
 
+    def _show_possible(self) -> None:
+        ui, review = self.ui, self.review
+        busy = _("Files are being read; wait.") if self.logic.background.is_busy else ""
+        load = "" if review else _("Load a case that a run has segmented: its lesions come here.")
+        none = self._no_lesions() or load
+        chosen = "" if self.row is not None else _("Choose a lesion.")
+        drawing = self.logic.is_drawing
+        label = _("The case has a label; undo that decision first.")
+        label = label if self.logic.is_labelled and not drawing else ""
+        for button in (ui.lesionAcceptButton, ui.lesionDeleteButton):
+            self.gate(button, none, label, busy, "" if drawing else chosen)
+        self.gate(ui.lesionEditButton, none, label, busy, chosen)
+        self.gate(ui.lesionAddButton, none, label, busy)
+        fill = ""
+        if not none and not drawing:
+            fill = self.logic.why_not_filled(self.row)
+        first = _("Accept the lesion that is drawn first.") if drawing else ""
+        self.gate(ui.lesionFillButton, none, label, busy, chosen, first, fill, needs_engine=True)
+        self.gate(ui.lesionBackButton, none, busy)
+        self.gate(ui.lesionNextButton, "" if self.logic.review_queue() else none, busy)
+        left = len(review.undecided) if review else 0
+        undecided = _("{left} lesions are undecided.").format(left=left) if left else ""
+        self.gate(ui.lesionsDoneButton, none, busy, undecided)
+        no_run = (
+            "" if self.logic.usable_run() else _("Train first: there is no finished round yet.")
+        )
+        training = _("A training is under way.") if self.logic.trainer.is_busy else ""
+        self.gate(ui.trainOnButton, self.panel.missing, self._no_lesions(), no_run, training)
+        ui.lesionLabel.setText(self._about())
+
     def _list_other_case(self) -> None:
         """List the lesions of another case once it is shown."""
         project = self.logic.project
@@ -225,11 +237,10 @@ class LesionsSection(Section):
         if shown == self._listed or self.logic.background.is_busy:
             return
         self._listed = shown
+        if self.logic.lesion_review is not None:
+            self.logic.forget_lesions()  # those of this case may turn out not to be readable
         if case_id and self._has_candidates(case_id):
             self.logic.load_lesions(case_id, then=self._start, wait=False)
-            return
-        if self.logic.lesion_review is not None:
-            self.logic.forget_lesions()
 
     def _list_again(self, case_id: str) -> None:
         """List the lesions of a case anew that is loaded again: somebody may have decided."""
@@ -238,7 +249,7 @@ class LesionsSection(Section):
 
     def _offer(self) -> None:
         """Ask about lesions that are shown otherwise than decided."""
-        review = self.logic.lesion_review
+        review = self.review
         if review is None or not review.otherwise or self.logic.is_drawing:
             return
         if self.panel.may_show_as_decided(review.case_id, _otherwise(review)):
@@ -265,13 +276,12 @@ class LesionsSection(Section):
         return report.refined is not None and report.state in OPEN
 
     def _visible(self) -> list[int]:
-        review = self.logic.lesion_review
+        review = self.review
         rows = [] if review is None else review.rows
         return [row for row, lesion in enumerate(rows) if lesion.state != GONE]
 
     def _fill(self) -> None:
-        review = self.logic.lesion_review
-        rows = [] if review is None else review.rows
+        rows = [] if self.review is None else self.review.rows
         values = [_cells(row, rows[row]) for row in self._visible()]
         fill_table(self.ui.lesionTable, HEAD, values)
         self.panel.update_soon("lesions")
@@ -279,7 +289,7 @@ class LesionsSection(Section):
     def _start(self) -> None:
         """Show the lesion of a case that is being drawn, else its first undecided one."""
         self._fill()
-        review = self.logic.lesion_review
+        review = self.review
         undecided = [] if review is None else review.undecided
         rows = [self.logic.drawn_row, *undecided, *self._visible()]
         self._choose(next((row for row in rows if row is not None), None))
@@ -288,7 +298,7 @@ class LesionsSection(Section):
 
     def _next_undecided(self) -> bool:
         """Choose the next undecided lesion after the chosen one, and begin anew at the end."""
-        review = self.logic.lesion_review
+        review = self.review
         left = [] if review is None else review.undecided
         if not left:
             return False
@@ -305,7 +315,7 @@ class LesionsSection(Section):
             self._show_chosen()
 
     def _show_chosen(self) -> None:
-        review = self.logic.lesion_review
+        review = self.review
         if review is not None and self.row is not None:
             size = review.rows[self.row].size
             show_lesion(size.centre_ras, size.long_mm)
@@ -330,7 +340,7 @@ class LesionsSection(Section):
         )
 
     def _about_case(self) -> str:
-        review = self.logic.lesion_review
+        review = self.review
         if review is None:
             return self._no_lesions()
         if self.logic.is_drawing:
