@@ -89,6 +89,21 @@ def test_a_case_is_removed_only_after_a_yes(person: Person, dialogs: Any) -> Non
     assert volume.GetAttribute("ASLseg.Case") is None
 
 
+def test_slices_of_a_case_that_is_gone_or_renamed_hold_no_undo_up(person: Person) -> None:
+    from aslseg.errors import AslsegError
+    from aslseg.project.edit import remove_cases
+
+    logic = person.logic
+    logic.mark_slice_complete("a", 1)
+    logic.rename_case("a", "first")
+    assert logic.to_undo == ""
+    logic.mark_slice_complete("first", 2)
+    remove_cases(logic.project, ("first",))  # by another program
+    with pytest.raises(AslsegError, match="complete was changed elsewhere; look again"):
+        logic.undo()
+    assert logic.to_undo == ""
+
+
 def test_a_moved_image_is_told_with_the_command_that_says_where_it_is(
     person: Person, tmp_path: Path, dialogs: Any
 ) -> None:

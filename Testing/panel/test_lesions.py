@@ -573,6 +573,43 @@ def test_the_case_that_is_left_goes_out_of_the_scene_and_comes_back(reviewer: Re
     np.testing.assert_array_equal(reviewer.shown, a_lesion_label())
 
 
+def leave_deleted(reviewer: Reviewer) -> None:
+    """Delete a lesion of the case, and look at another case; this one goes out of the scene."""
+    reviewer.press(reviewer.ui.lesionDeleteButton)
+    reviewer.load("c3")
+    assert reviewer.logic.release_case(CASE)
+    reviewer.rest()
+
+
+def test_an_undo_whose_case_could_not_be_loaded_is_not_done_later(
+    reviewer: Reviewer, trained: Path
+) -> None:
+    image = trained.parent / "data" / "ct2.nii.gz"
+    leave_deleted(reviewer)
+    away = image.rename(image.with_name("away"))
+    reviewer.press(reviewer.ui.undoButton)
+    dialogs.take(image.name)
+    dialogs.take("'delete lesion 1' was neither undone nor redone: case c2 could not be loaded")
+    away.rename(image)
+    reviewer.load(CASE)
+    assert reviewer.on_disk() == {1: "deleted"}
+    reviewer.press(reviewer.ui.undoButton)
+    assert reviewer.on_disk() == {}
+
+
+def test_an_undo_that_waits_for_its_case_takes_back_nothing_done_meanwhile(
+    reviewer: Reviewer,
+) -> None:
+    logic = reviewer.logic
+    leave_deleted(reviewer)
+    click(reviewer.ui.undoButton)
+    logic.mark_slice_complete("c0", 3)
+    wait_until(lambda: logic.lesion_review and logic.lesion_review.case_id == CASE, 60.0)
+    reviewer.rest()
+    assert reviewer.on_disk() == {1: "deleted"}
+    assert logic.project.case("c0").complete_slices == (3,)
+
+
 def test_a_case_with_unsaved_drawing_stays_in_the_scene(reviewer: Reviewer) -> None:
     from ASLsegLib.scene.segmentations import find_prediction
 

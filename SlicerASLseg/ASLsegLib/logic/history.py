@@ -26,7 +26,8 @@ class Change:
         word: For a person: "delete lesion 3".
         undo: Brings back what was before.
         redo: Does it again.
-        case_id: Case that has to be looked at for both; empty when none has to.
+        case_id: Case that it is about; empty when nothing was decided about one.
+        needs_lesions: Whether the lesions of that case have to be listed for both.
         volume_id: MRML id of the volume that it is about; empty when it is about none of the scene.
         slice_index: The axial slice where it shows; None for no slice.
         size_bytes: Returns how much memory it takes, about.
@@ -38,6 +39,7 @@ class Change:
     undo: Callable[[], object]
     redo: Callable[[], object]
     case_id: str = ""
+    needs_lesions: bool = False
     volume_id: str = ""
     slice_index: int | None = None
     size_bytes: Callable[[], int] = _nothing
@@ -147,7 +149,7 @@ class History:
         self._keep(lambda change: change.volume_id != volume_id)
 
     def forget_case(self, case_id: str) -> None:
-        """Forget what was decided about lesions of a case that left the project."""
+        """Forget what was decided about lesions and slices of a case that left the project."""
         self._keep(lambda change: change.case_id != case_id)
 
     def forget_decisions(self) -> None:

@@ -198,7 +198,7 @@ class LesionDecisionLogic(LesionDrawingLogic):
             handle(rest_boxes)
 
         handle(rest_boxes)
-        self.history.add(Change(word, undo, redo, case_id))
+        self.history.add(Change(word, undo, redo, case_id, needs_lesions=True))
         self.lesions_changed.emit()
 
     def _return_to(

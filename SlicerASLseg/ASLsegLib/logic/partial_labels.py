@@ -80,6 +80,7 @@ class PartialLabelLogic(ProjectLogic):
                 word,
                 lambda: self._set_complete(case_id, before, seen=after),
                 lambda: self._set_complete(case_id, after, seen=before),
+                case_id,
             )
         )
         return project
@@ -90,7 +91,7 @@ class PartialLabelLogic(ProjectLogic):
         """Let slices be complete, and no others, if still those are that a person saw.
 
         Raises:
-            SceneError: When another program has marked others meanwhile.
+            SceneError: When another program has marked others meanwhile, or removed the case.
         """
         from aslseg.project.complete_slices import set_complete_slices
         from aslseg.project.lock import changing
@@ -98,7 +99,7 @@ class PartialLabelLogic(ProjectLogic):
 
         with changing(self.opened().folder):
             now = open_project(self.opened().folder)
-            if now.case(case_id).complete_slices == seen:
+            if any(one.id == case_id and one.complete_slices == seen for one in now.cases):
                 return self.updated(set_complete_slices(now, case_id, slices))
         self.history.forget_decisions()  # else it would be tried again, in vain
         self.updated(now)

@@ -168,6 +168,7 @@ class ProjectLogic(LogicBase):
         project = rename_case(self.opened(), case_id, name)
         if node is not None:
             self._mark(node, project, name)
+        self.history.forget_case(case_id)
         return self.updated(project)
 
     def remove_cases(self, *case_ids: str) -> Project:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import slicer
 from slicer.i18n import tr as _
 
 from ASLsegLib.scene.slice_views import show_slice
+from ASLsegLib.scene.volumes import SceneError
 from ASLsegLib.widgets.section import Section, as_plain, shortened
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ class UndoSection(Section):
 
     def connect_widgets(self) -> None:
         """Connect both buttons and their keys."""
-        self._waiting: tuple[str, Callable[[], object]] | None = None
+        self._waiting: Change | None = None
         for button, key, act in (
             (self.ui.undoButton, "Ctrl+Z", self.undo),
             (self.ui.redoButton, "Ctrl+Y", self.redo),
@@ -49,33 +49,55 @@ class UndoSection(Section):
     def undo(self) -> None:
         """Take back the last act."""
         self.logic.note_all_prompts()
-        change = self.logic.history.last_done
-        self._at_case("" if change is None else change.case_id, self.logic.undo)
+        if self._has_come(self.logic.history.last_done):
+            self.logic.undo()
 
     def redo(self) -> None:
         """Do again what was taken back last."""
-        change = self.logic.history.last_undone
-        self._at_case("" if change is None else change.case_id, self.logic.redo)
+        if self._has_come(self.logic.history.last_undone):
+            self.logic.redo()
 
     def forget_scene(self) -> None:
         """Wait for no case that goes away with the scene."""
         self._waiting = None
 
-    def _at_case(self, case_id: str, act: Callable[[], object]) -> None:
-        """Do something about the lesions of a case, which is loaded first if it is not shown."""
-        review = self.logic.lesion_review
-        if not case_id or (review is not None and review.case_id == case_id):
-            act()
+    def tick(self) -> None:
+        """Wait no more for a case that did not come: nothing is undone at some later time.
+
+        Raises:
+            SceneError: Which says so.
+        """
+        if self._waiting is None or self.logic.background.is_busy:
             return
-        self._waiting = case_id, act
-        self.panel.case_chosen.emit(case_id)
+        change, self._waiting = self._waiting, None
+        text = _(
+            "'{what}' was neither undone nor redone: case {case} could not be loaded with its "
+            "lesions. Load it from the table, then press Undo or Redo again."
+        )
+        raise SceneError(text.format(what=change.word, case=change.case_id))
+
+    def _has_come(self, change: Change | None) -> bool:
+        """Tell whether the lesions that a change needs are listed; else its case is loaded."""
+        review = self.logic.lesion_review
+        if change is None or not change.needs_lesions:
+            return True
+        if review is not None and review.case_id == change.case_id:
+            return True
+        self._waiting = change
+        self.panel.case_chosen.emit(change.case_id)
+        return False
 
     def _case_has_come(self) -> None:
-        review = self.logic.lesion_review
-        if self._waiting is None or review is None or review.case_id != self._waiting[0]:
+        """Do what waited for a case, unless something else was done since."""
+        change, review = self._waiting, self.logic.lesion_review
+        if change is None or review is None or review.case_id != change.case_id:
             return
-        act, self._waiting = self._waiting[1], None
-        self.panel.attempt(lambda: _do(act))
+        self._waiting = None
+        self.logic.note_all_prompts()
+        if change is self.logic.history.last_done:
+            self.panel.attempt(self.undo)
+        elif change is self.logic.history.last_undone:
+            self.panel.attempt(self.redo)
 
     def _show(self, change: Change) -> None:
         """Show the volume and the slice that something was undone in."""
@@ -87,7 +109,3 @@ class UndoSection(Section):
             slicer.util.setSliceViewerLayers(background=volume, fit=True)
         if change.slice_index is not None:
             show_slice(volume, change.slice_index)
-
-
-def _do(act: Callable[[], object]) -> None:
-    act()
