@@ -224,6 +224,25 @@ def test_redo_saves_no_label_of_before_something_was_drawn(person: Person) -> No
     assert (person.saved(case_id)[0, :3, :3] == 1).all()
 
 
+def test_what_was_drawn_is_kept_when_its_label_is_taken_back(person: Person) -> None:
+    from ASLsegLib.scene.segmentations import holds_unsaved
+
+    case_id, volume, ui = person.chosen(), person.panel.volume, person.ui
+    node = final_label(person, case_id)
+    draw_more(node, volume)
+    drawn = read_mask(node, "liver", volume)
+    for save in (ui.acceptButton, ui.redoButton):
+        person.press(save)
+        assert not holds_unsaved(node, volume)
+        person.press(ui.undoButton)
+        assert holds_unsaved(node, volume)
+    assert not person.logic.release_case(case_id)
+    person.load(case_id)
+    assert np.array_equal(read_mask(node, "liver", volume), drawn)
+    person.press(ui.acceptButton)
+    assert person.logic.last_decision() == f"{case_id}: corrected"
+
+
 def test_redo_saves_no_label_over_what_was_drawn_in_a_case_that_came_anew(person: Person) -> None:
     case_id = person.chosen()
     person.press(person.ui.acceptButton)

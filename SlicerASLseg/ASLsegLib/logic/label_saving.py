@@ -300,10 +300,7 @@ class LabelSavingLogic(ProjectLogic, ExportLogic):
             project, label, packed = saved
             if slicer.mrmlScene.IsNodePresent(case_node):
                 self._verified.add(known_as(case_node))
-            _show_saved(node, case_node, written, label)
-            if slicer.mrmlScene.IsNodePresent(node) and volume_of_prediction(node):
-                note_saved(node, volume_of_prediction(node), shown_then)
-            noted = written_to(node) if _is_there(node) else written
+            _show_saved(node, case_node, written, label, shown_then)
             self.updated(project)
             if not self.is_open(project):
                 return project  # another one was opened, of which nothing was decided
@@ -318,7 +315,8 @@ class LabelSavingLogic(ProjectLogic, ExportLogic):
                 else:
                     self._require_nothing_drawn(case_id)
                 self.updated(save(Labelmap(bits, geometry)))
-                _show_saved(shown, volume, noted, label_digest(self.opened(), case_id))
+                label_now = label_digest(self.opened(), case_id)
+                _show_saved(shown, volume, written, label_now, shown_then)
 
             self._note_decision(again)
             return project
@@ -350,7 +348,9 @@ class LabelSavingLogic(ProjectLogic, ExportLogic):
             raise _drawn_since(node)
 
 
-def _show_saved(node: Any, case_node: Any, written: Mapping[str, str], label: str) -> None:
+def _show_saved(
+    node: Any, case_node: Any, written: Mapping[str, str], label: str, shown: Mapping[str, str]
+) -> None:
     """Note in the scene that what is shown was saved, unless something newer is shown.
 
     Args:
@@ -358,14 +358,20 @@ def _show_saved(node: Any, case_node: Any, written: Mapping[str, str], label: st
         case_node: Volume node that is the case; None when it is gone.
         written: What the segmentation had been given when it was saved.
         label: Digest of the label map.
+        shown: Digests of what the segments held, see `segmentations.shown_in`.
     """
-    # A newer result may have come while this one was saved; that is not the label.
-    is_shown = _is_there(node) and written_to(node) == written
-    if is_shown and _is_there(case_node):
+    if not _is_there(node):
+        return
+    volume = volume_of_prediction(node)
+    if volume:
+        note_saved(node, volume, shown)
+    if written_to(node) != written:
+        return  # a newer result came while this one was saved; that is not the label
+    if _is_there(case_node):
         note_label(case_node, label)
-    if is_shown and volume_of_prediction(node):
+    if volume:
         accept_prediction(node)
-        rest_boxes(volume_of_prediction(node), _SAVED)
+        rest_boxes(volume, _SAVED)
 
 
 def _drawn_since(node: Any) -> SceneError:

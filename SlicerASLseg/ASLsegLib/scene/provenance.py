@@ -17,6 +17,8 @@ _PREFIX = "ASLseg."
 _DIGEST, _TARGET = "Digest", "Target"
 GROWTH = "Growth"
 """Tag of a segment that is a grown lesion; its value is the slice that the lesion begins on."""
+SAVED = "Saved"
+"""Tag of a segment: digest of what was saved of it, until that decision is taken back."""
 SLICES, REPAIRED = "Slices", "Repaired"
 AT_NAMING, NAMED = "SlicesAtNaming", "NamedSlices"
 """Tags of an organ's segment, see `scene.repaired_slices`."""
@@ -28,7 +30,7 @@ _MOST_DIGITS = 9
 _KIND, _ALGORITHM = "DICOM.SegmentAlgorithmType", "DICOM.SegmentAlgorithmName"
 _OURS = (
     SOURCE, FORMER_SOURCE, "Method", "Run", "Round", "Model", "Human", "Prompted", _TARGET, _DIGEST,
-    GROWTH, "Saved", SLICES, REPAIRED, AT_NAMING, NAMED, FILLED,
+    GROWTH, SAVED, SLICES, REPAIRED, AT_NAMING, NAMED, FILLED,
 )  # fmt: skip
 _ALL_TAGS = (*(_PREFIX + name for name in _OURS), _KIND, _ALGORITHM, "Segmentation.Status")
 
@@ -117,8 +119,8 @@ def is_edited(segment: Any, part: Part | None) -> bool:
 
 
 def is_changed(segment: Any, part: Part | None) -> bool:
-    """Tell whether one of our segments holds something else than was written to it."""
-    return written_digest(segment) != digest_of(part)
+    """Tell whether a segment holds something else than was written to it, or saved of it."""
+    return digest_of(part) not in (written_digest(segment), tag(segment, SAVED))
 
 
 def written_digest(segment: Any) -> str:

@@ -17,6 +17,7 @@ from aslseg.project.run_tables import PREDICTIONS
 from ASLsegLib.scene.case_nodes import is_of_project
 from ASLsegLib.scene.provenance import (
     GROWTH,
+    SAVED,
     Provenance,
     all_tags,
     digest_of,
@@ -25,6 +26,7 @@ from ASLsegLib.scene.provenance import (
     is_prompted,
     mark_human,
     read_provenance,
+    remove_tags,
     restore_tags,
     set_tags,
     source_of,
@@ -65,8 +67,6 @@ OUTLINES = {"prompts": (1.0, 1.0, 1.0), "specialist": (0.35, 0.65, 1.0), "sam": 
 PARENT_OPACITY_3D = 0.4
 """Of an organ in the 3-D view, so that the tumours in it are seen."""
 _VOLUME = "ASLseg.Volume"
-_SAVED = "Saved"
-"""Tag of a grown lesion: digest of what was saved of it."""
 
 Policy = Callable[[Sequence[str]], bool]
 """Asked with the names of segments that a person edited: may they be replaced?"""
@@ -188,8 +188,7 @@ def note_saved(node: Any, volume: Any, saved: Mapping[str, str]) -> None:
     """
     for segment_id, digest in shown_in(node, volume).items():
         if saved.get(segment_id) == digest:
-            segment = node.GetSegmentation().GetSegment(segment_id)
-            set_tags(segment, {_SAVED if tag(segment, GROWTH) else "Digest": digest})
+            set_tags(node.GetSegmentation().GetSegment(segment_id), {SAVED: digest})
 
 
 def is_approved(node: Any) -> bool:
@@ -201,8 +200,7 @@ def is_approved(node: Any) -> bool:
 def holds_unsaved(node: Any, volume: Any) -> bool:
     """Tell whether a person drew in a prediction, or prompted the refined one, and did not save."""
     segments = {n: node.GetSegmentation().GetSegment(n) for n in segment_ids(node)}
-    known = {n: written_digest(one) or tag(one, _SAVED) for n, one in segments.items()}
-    if any(known[n] != digest_of(read_part(node, n, volume)) for n in segments):
+    if any(is_changed(one, read_part(node, n, volume)) for n, one in segments.items()):
         return True
     prompted = any(is_prompted(segments[n]) for n in _ours(node))
     return source_of(node) == "refined" and prompted and not is_approved(node)
@@ -356,6 +354,8 @@ def accept_prediction(node: Any) -> None:
 
 def reopen_prediction(node: Any) -> None:
     """Note that a prediction is not approved any more; what a person edited stays protected."""
+    for segment_id in segment_ids(node):
+        remove_tags(node.GetSegmentation().GetSegment(segment_id), SAVED)
     _set_human(node, False, "Flagged")
 
 
