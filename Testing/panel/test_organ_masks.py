@@ -95,6 +95,19 @@ def test_a_mask_is_replaced_by_another_one_when_a_person_says_so(
         assert np.array_equal(person.mask("c2"), of_c2)
 
 
+def test_nothing_is_saved_or_added_when_no_organ_is_chosen(person: Person, dialogs: Any) -> None:
+    node, mask = draw(person.logic.load_case("c2"), "liver")
+    person.logic.organs = lambda: ("liver", "kidney")
+    choose_node(person.ui.labelSegmentationSelector, node)
+    for button in (person.ui.saveOrganMaskButton, person.ui.addOrganMasksButton):
+        dialogs.answer("Which organ are the masks of?", "")
+        person.press(button)
+        assert person.logic.project.case("c2").masks == {}
+    dialogs.answer("Which organ are the masks of?", "liver")
+    person.press(person.ui.saveOrganMaskButton)
+    assert np.array_equal(person.mask("c2"), mask)
+
+
 def test_an_organ_that_is_not_seen_is_not_saved(person: Person, dialogs: Any) -> None:
     from ASLsegLib.scene.volumes import SceneError
 

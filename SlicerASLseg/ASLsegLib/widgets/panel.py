@@ -163,12 +163,16 @@ class Panel(VTKObservationMixin):
         return "" if closed or self.logic.organs() else _("No target contains another one.")
 
     def choose_organ(self) -> str:
-        """Return the organ that masks are of; asked for where several contain other targets."""
+        """Return the organ that masks are of; asked for where several contain other targets.
+
+        Empty when none was chosen.
+        """
         organs = self.logic.organs()
         if len(organs) == 1:
             return str(organs[0])
         title, text = _("Organ masks"), _("Which organ are the masks of?")
-        return str(qt.QInputDialog.getItem(self.widget, title, text, list(organs)))
+        items = ["", *organs]  # a cancelled dialog gives the item that it began with
+        return str(qt.QInputDialog.getItem(self.widget, title, text, items, 0, False))
 
     def may_replace_organ_masks(self, organ: str, case_ids: Sequence[str]) -> bool:
         """Ask whether the organ masks of cases may be replaced; no keeps theirs."""

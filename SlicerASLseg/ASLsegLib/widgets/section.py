@@ -72,7 +72,7 @@ class PanelContext(Protocol):
         """Return why there are no organs that masks could be given of; empty when there are."""
 
     def choose_organ(self) -> str:
-        """Return the organ that masks are of; asked for where several contain other targets."""
+        """Return the organ that masks are of, asked for where several are; empty for none."""
 
     def may_replace_organ_masks(self, organ: str, case_ids: Sequence[str]) -> bool:
         """Ask whether the organ masks of cases may be replaced; no keeps theirs."""

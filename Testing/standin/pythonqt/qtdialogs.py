@@ -65,7 +65,7 @@ class QMessageBox(present(_Box)):  # type: ignore[misc]
 
 
 class QInputDialog(present(QtWidgets.QInputDialog)):  # type: ignore[misc]
-    """PythonQt returns the value alone, an empty one when the dialog was cancelled."""
+    """PythonQt returns the value alone: of a cancelled dialog no text, or the first item shown."""
 
     @staticmethod
     def getText(parent: Any, title: str, label: str, echo: int = 0, text: str = "") -> str:
@@ -80,8 +80,13 @@ class QInputDialog(present(QtWidgets.QInputDialog)):  # type: ignore[misc]
         return float(dialogs.ask("input", title, label))
 
     @staticmethod
-    def getItem(parent: Any, title: str, label: str, items: Any, *rest: Any) -> str:
-        return str(dialogs.ask("input", title, label) or "")
+    def getItem(
+        parent: Any, title: str, label: str, items: Any, current: int = 0, editable: bool = True
+    ) -> str:
+        answer = str(dialogs.ask("input", title, label) or items[current])
+        if not editable and answer not in items:
+            raise AssertionError(f"'{answer}' cannot be typed; there are {items}")
+        return answer
 
 
 class QFileDialog(present(QtWidgets.QFileDialog)):  # type: ignore[misc]

@@ -209,6 +209,17 @@ def test_an_input_dialog_gives_the_text_alone(qt: Any, dialogs: Any) -> None:
     assert qt.QInputDialog.getText(None, "New", "Name of the project") == "livers"
 
 
+def test_a_cancelled_choice_of_an_item_gives_the_one_that_was_offered(
+    qt: Any, dialogs: Any
+) -> None:
+    for answer, expected in (("kidney", "kidney"), ("", "liver")):
+        dialogs.answer("Organ", answer)
+        assert qt.QInputDialog.getItem(None, "Mask", "Organ", ["liver", "kidney"]) == expected
+    dialogs.answer("Organ", "spleen")
+    with pytest.raises(AssertionError, match="cannot be typed"):
+        qt.QInputDialog.getItem(None, "Mask", "Organ", ["liver", "kidney"], 0, False)
+
+
 def test_questions_of_slicer_util_are_answered_by_the_test(dialogs: Any) -> None:
     import qt
     import slicer
