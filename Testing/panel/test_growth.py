@@ -362,6 +362,26 @@ def test_a_slice_without_a_prompt_or_a_name_that_is_no_target_is_refused(
     assert panel.logic.growths == []
 
 
+def test_a_run_that_cannot_be_used_leaves_the_prompts_and_no_empty_segment(
+    panel: Any, volume: Any
+) -> None:
+    from aslseg.errors import RunError
+    from ASLsegLib.scene.prompts import free_prompts
+    from ASLsegLib.scene.segmentations import drawn_on
+
+    add_box(volume, 5, 9, 13, 23, 27)
+    with pytest.raises(RunError, match="Run gone cannot be used"):
+        panel.logic.grow(volume, 5, "tumour", run_id="gone")
+    assert drawn_on(volume) == panel.logic.growths == []
+    assert len(free_prompts(volume, 5)) == 1
+    growth = panel.logic.grow(volume, 5, "tumour")
+    done = panel.logic.history.done
+    with pytest.raises(RunError, match="Run gone cannot be used"):
+        panel.logic.grow_again(growth, "gone")
+    assert growth.is_whole
+    assert panel.logic.history.done == done
+
+
 def test_what_fails_leaves_the_prompts_and_no_empty_segment(
     panel: Any, volume: Any, dialogs: Any
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -57,3 +58,23 @@ def test_a_run_that_is_named_and_cannot_be_used_is_not_replaced_by_another(
         with pytest.raises(AslsegError, match="Run gone cannot be used"):
             action(ct, run_id="gone", wait=False)
     assert not panel.logic.engine.is_busy
+
+
+def test_a_run_that_the_project_does_not_have_is_chosen_no_more(
+    panel: Any, ct: Any, trained: Path
+) -> None:
+    panel.parameters.run = "of-another-project"
+    panel.update()
+    assert panel.parameters.run == "of-another-project"  # the scene's project may be opened yet
+    panel.logic.open_project(trained)
+    slicer.app.processEvents()
+    assert panel.parameters.run == ""
+    assert panel.ui.runBox.currentText.endswith("(latest)")
+    assert panel.ui.segmentButton.enabled
+    run = panel.logic.usable_run()
+    panel.parameters.run = run
+    panel.update()
+    assert panel.parameters.run == run
+    shutil.rmtree(trained / "runs" / run)
+    panel.logic.refresh()
+    assert panel.parameters.run == ""

@@ -45,6 +45,8 @@ YIELD_S = 0.005
 read and listen stand still; so `poll` gives the lock up for so long while work is under way."""
 
 Show = Callable[[Any, ShownAnswer], Iterator[str]]
+About = tuple[dict[str, Any], Callable[[], None] | None]
+"""Arguments about image and models, and what writes their files; None where nothing has to be."""
 
 
 class Awaited:
@@ -233,6 +235,7 @@ class InteractiveLogic(UndoLogic, OrganMaskLogic):
 
         Raises:
             SceneError: When there is no such prompt, or no such target.
+            RunError: When the run that is named cannot be used.
             EngineError: When the engine failed.
         """
         volume = working_volume(volume)
@@ -242,6 +245,7 @@ class InteractiveLogic(UndoLogic, OrganMaskLogic):
             names = ", ".join(one.name for one in self.targets())
             msg = f"'{target}' is no target of the project; choose one of {names}."
             raise SceneError(msg)
+        about = self._about(volume, run_id)
         self.note_prompts(volume)
         before = read_state(volume)
         growth = begin_growth(volume, segmentation, found, slice_index)
@@ -250,7 +254,7 @@ class InteractiveLogic(UndoLogic, OrganMaskLogic):
         self._grown.append(growth)
         word = f"grow {growth.name}, slice {slice_index}"
         growth.change = self._note(volume, word, swap, slice_index, size_bytes=swap.count_bytes)
-        self._start_growth(growth, run_id, sam, wait)
+        self._start_growth(growth, about, sam, wait)
         return growth
 
     def grow_again(
@@ -264,6 +268,7 @@ class InteractiveLogic(UndoLogic, OrganMaskLogic):
     ) -> None:
         """Let a lesion grow from its prompts as they are now; see `grow` and `refine`."""
         self.engine.require_free()
+        about = self._about(growth.volume, run_id)
         self.note_prompts(growth.volume)
         swap = GrowthSwap(growth, growth.keep())
         self._note(
@@ -274,7 +279,7 @@ class InteractiveLogic(UndoLogic, OrganMaskLogic):
             to=self.history.latest(growth.volume.GetID()) if follows else None,
             size_bytes=swap.count_bytes,
         )
-        self._start_growth(growth, run_id, sam, wait)
+        self._start_growth(growth, about, sam, wait)
 
     def correct_growth(self, growth: Growth) -> bool:
         """Let further prompts in or beside a lesion belong to it; `grow_again` follows them.
@@ -350,8 +355,8 @@ class InteractiveLogic(UndoLogic, OrganMaskLogic):
 
         return steps
 
-    def _start_growth(self, growth: Growth, run_id: str | None, sam: str, wait: bool) -> None:
-        arguments, prepare = self._about(growth.volume, run_id)
+    def _start_growth(self, growth: Growth, about: About, sam: str, wait: bool) -> None:
+        arguments, prepare = about
         arguments["sam"] = {"model": sam} if arguments["run"] is None else None
         folder = Path(arguments.pop("output"))
         job = growth_job(growth, self.targets(), arguments, prepare, folder)
@@ -377,7 +382,7 @@ class InteractiveLogic(UndoLogic, OrganMaskLogic):
 
     def _about(
         self, volume: Any, run_id: str | None, organs: Mapping[str, Any] | None = None
-    ) -> tuple[dict[str, Any], Callable[[], None] | None]:
+    ) -> About:
         run = self.usable_run(run_id)
         if run_id and run is None:
             msg = (

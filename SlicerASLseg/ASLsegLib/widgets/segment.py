@@ -34,7 +34,7 @@ class SegmentSection(Section):
 
     def connect_widgets(self) -> None:
         """Connect the section's widgets."""
-        self._runs: list[tuple[str, str]] = []
+        self._listed: tuple[list[tuple[str, str]], str] = ([], "")
         self.on_click(self.ui.segmentButton, self.segment)
         self.on_signal(self.ui.runBox, "activated(int)", self._choose_run)
         self._boxes = {source: getattr(self.ui, f"show{source.title()}Box") for source in SOURCES}
@@ -151,12 +151,14 @@ class SegmentSection(Section):
 
     def _fill_runs(self) -> None:
         runs = self.logic.run_names()
+        if self.logic.project is not None and self.run_id not in ("", *runs):
+            self.panel.parameters.run = ""  # of another project, or deleted
         first = next(iter(runs.values()), "")  # what tells runs apart begins the line
         latest = _("{run} (latest)").format(run=first) if runs else _("none yet")
         entries = [(latest, ""), *((name, run_id) for run_id, name in runs.items())]
-        if entries != self._runs:
-            self._runs = entries
-            fill_combo(self.ui.runBox, entries, self.run_id)
+        if (entries, self.run_id) != self._listed:
+            self._listed = entries, self.run_id
+            fill_combo(self.ui.runBox, *self._listed)
         self.gate(self.ui.runBox, "" if runs else self._no_run())
         if runs:  # whole, also where the box is too narrow for it
             shown = as_plain(f"{self.ui.runBox.currentText}\n{self.ui.runBox.toolTip}")
