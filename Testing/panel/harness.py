@@ -110,6 +110,23 @@ def remove_prompts(volume: Any) -> None:
     volume.RemoveAttribute("ASLseg.SlicesTakenOver")
 
 
+def put_under(node: Any, matrix: Any) -> Any:
+    """Put a node under a linear transform, a (4, 4) array; return the transform's node."""
+    from ASLsegLib.scene.volumes import as_matrix
+
+    transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode", "move")
+    transform.SetMatrixTransformToParent(as_matrix(np.asarray(matrix, float)))
+    node.SetAndObserveTransformNodeID(transform.GetID())
+    return transform
+
+
+def shift_up(shift_mm: float) -> np.ndarray:
+    """Return the matrix (4, 4) that moves up."""
+    matrix = np.eye(4)
+    matrix[2, 3] = shift_mm
+    return matrix
+
+
 def show_slice_of(volume: Any, slice_index: int) -> None:
     """Let the slice views show the middle of an axial slice of a volume."""
     from ASLsegLib.scene.volumes import slice_geometry_of

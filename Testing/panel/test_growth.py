@@ -12,8 +12,10 @@ import pytest
 import slicer
 from harness import (
     press,
+    put_under,
     read_labels,
     read_mask,
+    shift_up,
     show_slice_of,
     wait_for_engine,
     write_labels,
@@ -360,6 +362,49 @@ def test_a_slice_without_a_prompt_or_a_name_that_is_no_target_is_refused(
     with pytest.raises(SceneError, match="choose one of liver, tumour"):
         panel.logic.grow(volume, 3, "spleen")
     assert panel.logic.growths == []
+
+
+def test_prompts_about_a_volume_under_a_transform_are_placed_on_what_is_worked_on(
+    panel: Any, volume: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ASLsegLib.scene.prompts import add_point, prompt_nodes
+    from ASLsegLib.scene.volumes import hardened_copy
+
+    put_under(volume, shift_up(20.0))
+    panel.update()
+    click(panel.ui.addBoxButton)
+    copy = hardened_copy(volume)
+    assert panel.volume is copy
+    assert len(prompt_nodes(copy)) == 1
+    assert panel.ui.addBoxButton.checked
+    click(panel.ui.addBoxButton)
+    growth = grow_first(panel, copy)
+    assert growth.volume is copy
+    assert shown(growth).any()
+    panel.parameters.inputVolume = volume
+    panel.update()
+    click(panel.ui.addPositiveButton)
+    add_point(panel.volume, "tumour", (31.5, 18.5), 5)
+    click(panel.ui.addPositiveButton)
+    sent: list[Any] = []
+    monkeypatch.setattr(panel.logic.engine, "start", sent.append)
+    click(panel.ui.refineButton)
+    assert [len(job.arguments["prompts"]) for job in sent] == [1]
+
+
+def test_prompts_of_a_volume_that_was_moved_since_are_asked_for_anew(
+    panel: Any, volume: Any, dialogs: Any
+) -> None:
+    from ASLsegLib.scene.volumes import hardened_copy
+
+    panel.parameters.eachBoxGrows = True
+    put_under(volume, shift_up(4.0))
+    add_box(volume, 5, 9, 13, 23, 27)
+    wait_until(lambda: panel.volume is not volume, 30.0)
+    run_event_loop(0.5)
+    dialogs.take("Slice 5 has no box or point for tumour: place one, then grow it")
+    assert panel.volume is hardened_copy(volume)
+    assert dialogs.errors() == []
 
 
 def test_a_run_that_cannot_be_used_leaves_the_prompts_and_no_empty_segment(

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 import slicer
-from harness import show_slice_of, wait_for_files
+from harness import put_under, shift_up, show_slice_of, wait_for_files
 
 from aslseg.data.images import read_labelmap, write_labelmap
-from aslseg.data.volume import Labelmap
+from aslseg.data.volume import Geometry, Labelmap, Volume
 from standin.harness import choose, choose_node, click, run_event_loop
 
 
@@ -260,6 +260,40 @@ def test_the_slice_that_is_seen_is_marked_as_complete_until_that_is_taken_back(
     assert state_in_the_list(person) == "labelled"
     person.press(ui.redoButton)
     assert complete_slices(person) == (4,)
+
+
+TURNED = np.array([[1, 0, 0, 0], [0, 0, -1, 0], [0, 1, 0, 0], [0, 0, 0, 1]], float)
+
+
+@pytest.mark.parametrize(
+    ("moved_by", "moved_later_mm"),
+    [(shift_up(20.0), 0.0), (shift_up(20.0), 8.0), (TURNED, 0.0)],
+    ids=["shifted", "shifted again", "turned"],
+)
+def test_the_slice_of_a_volume_under_a_transform_that_is_seen_is_marked(
+    person: Person, moved_by: np.ndarray, moved_later_mm: float
+) -> None:
+    from ASLsegLib.scene.volumes import add_volume, as_matrix, slice_axis_of
+
+    logic, geometry = person.logic, Geometry((12, 16, 18), np.diag([-2.0, -2.0, 4.0, 1.0]))
+    voxels = np.arange(12 * 16 * 18, dtype=np.int16).reshape(geometry.shape)
+    volume = add_volume(Volume(voxels, geometry), "moved")
+    transform = put_under(volume, moved_by)
+    logic.add_volume(volume, "m1")
+    node, _ = draw(logic.case_node("m1"), "liver")
+    node.GetSegmentation().AddEmptySegment("", "tumour")
+    logic.save_label(node)
+    later = shift_up(moved_later_mm) @ moved_by
+    transform.SetMatrixTransformToParent(as_matrix(later))
+    choose_node(person.ui.inputVolumeSelector, volume)
+    kji = np.full(3, 5.0)
+    kji[slice_axis_of(logic.case_node("m1"))] = 3
+    position = later @ geometry.ijk_to_ras @ [*kji[::-1], 1.0]
+    for view in slicer.util.getNodesByClass("vtkMRMLSliceNode"):
+        view.JumpSliceByCentering(*position[:3].tolist())
+    run_event_loop(0.3)
+    person.press(person.ui.completeSliceButton)
+    assert logic.project.case("m1").complete_slices == (3,)
 
 
 def test_after_the_last_mark_nothing_counts_until_the_whole_label_is_let_count(

@@ -12,7 +12,7 @@ import slicer
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "SlicerASLseg"))
 
-from harness import remove_prompts, show_slice_of
+from harness import put_under, remove_prompts, shift_up, show_slice_of
 
 from aslseg.data.volume import Geometry, Volume
 from aslseg.prompts import BoxPrompt, PointPrompt, SlicePrompts
@@ -33,8 +33,8 @@ from ASLsegLib.scene.prompts import (
     read_prompts,
     take_over,
 )
-from ASLsegLib.scene.slice_views import current_slice, draw_in_plane, slice_view_of
-from ASLsegLib.scene.volumes import add_volume
+from ASLsegLib.scene.slice_views import current_slice, draw_in_plane, show_slice, slice_view_of
+from ASLsegLib.scene.volumes import add_volume, working_volume
 
 SHAPE = (6, 40, 50)
 SAGITTAL_SHAPE = (40, 6, 50)
@@ -218,6 +218,17 @@ def test_the_slice_that_is_looked_at_is_found_in_any_orientation(ct: Any) -> Non
     for k in (1, 4):
         show_slice_of(ct, k)
         assert current_slice(ct) == k
+
+
+def test_the_slice_that_is_looked_at_is_found_under_a_transform(ct: Any) -> None:
+    put_under(ct, shift_up(8.0) @ np.diag([-1.0, -1.0, 1.0, 1.0]))
+    moved = working_volume(ct)
+    slicer.util.setSliceViewerLayers(background=ct, fit=True)
+    for k in (1, 4):
+        show_slice_of(moved, k)
+        assert current_slice(ct) == current_slice(moved) == k
+        show_slice(ct, 2)
+        assert current_slice(moved) == 2
 
 
 def test_what_is_drawn_in_plane_is_drawn_in_views_of_the_volumes_own_slices(ct: Any) -> None:

@@ -52,6 +52,16 @@ def geometry_of(node: Any) -> Geometry:
     return Geometry((slices, rows, columns), as_array(matrix))
 
 
+def shown_geometry_of(node: Any) -> Geometry:
+    """Return where the voxels of a volume node are shown: a linear parent transform moves them."""
+    geometry, transform = geometry_of(node), node.GetParentTransformNode()
+    if transform is None or not transform.IsTransformToWorldLinear():
+        return geometry
+    matrix = vtk.vtkMatrix4x4()
+    transform.GetMatrixTransformToWorld(matrix)
+    return Geometry(geometry.shape, as_array(matrix) @ geometry.ijk_to_ras)
+
+
 def slice_axis_of(node: Any) -> int:
     """Return the axis of a volume's (D, H, W) array along which its axial slices are numbered."""
     return to_slices(geometry_of(node)).axes[0]
@@ -207,20 +217,17 @@ def place_beside(node: Any, volume: Any) -> None:
 
 
 def _hardened(node: Any) -> Any:
-    copy = hardened_copy(node)
+    copy, geometry = hardened_copy(node), shown_geometry_of(node)
     source = slicer.util.arrayFromVolume(node)
-    matrix = vtk.vtkMatrix4x4()
-    node.GetParentTransformNode().GetMatrixTransformToWorld(matrix)
-    affine = as_array(matrix) @ geometry_of(node).ijk_to_ras
-    volume = Volume(source.copy(), Geometry(source.shape, affine))
+    volume = Volume(source.copy(), geometry)
     if copy is None:
         copy = add_volume(volume, f"{node.GetName()} (hardened)")
         copy.SetNodeReferenceID(_HARDENED_FROM, node.GetID())
         place_beside(copy, node)
         return copy
-    same = np.allclose(geometry_of(copy).ijk_to_ras, affine)
+    same = np.allclose(geometry_of(copy).ijk_to_ras, geometry.ijk_to_ras)
     if not same or not np.array_equal(slicer.util.arrayFromVolume(copy), source):
-        copy.SetIJKToRASMatrix(as_matrix(affine))
+        copy.SetIJKToRASMatrix(as_matrix(geometry.ijk_to_ras))
         slicer.util.updateVolumeFromArray(copy, volume.voxels)
     return copy
 

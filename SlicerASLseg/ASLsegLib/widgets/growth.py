@@ -58,8 +58,8 @@ class GrowthSection(Section):
 
     def grow(self) -> None:
         """Let a lesion grow from the prompts of the slice that is looked at."""
-        volume = self.panel.volume
-        if volume is not None:
+        if self.panel.volume is not None:
+            volume = self.panel.choose_working_volume()
             self._grow(volume, current_slice(volume))
 
     def tick(self) -> None:
@@ -105,7 +105,7 @@ class GrowthSection(Section):
                 if boxes and target == self._target
             ]
             if boxed:
-                self.panel.attempt(lambda: self._grow_from_box(volume, boxed[-1]), update=False)
+                self.panel.attempt(lambda: self._grow_from_box(boxed[-1]), update=False)
 
     def _leave_alone(self, change: Change) -> None:
         """Let no lesion grow from prompts that undo brought back, before they change again."""
@@ -160,9 +160,9 @@ class GrowthSection(Section):
         found = [one for one in self.logic.growths if one.volume is volume and one.is_there]
         return found[-1] if found else None
 
-    def _grow_from_box(self, volume: Any, slice_index: int) -> None:
+    def _grow_from_box(self, slice_index: int) -> None:
         """Let a lesion grow, which is taken back together with its box."""
-        growth = self._grow(volume, slice_index)
+        growth = self._grow(self.panel.choose_working_volume(), slice_index)
         if growth.change is not None:
             self.logic.history.fold(growth.change)
 

@@ -74,7 +74,9 @@ class OrganMaskSection(Section):
 
     def _seen_slice(self) -> int | None:
         volume = self.panel.volume
-        return None if volume is None else current_slice(volume)
+        return (
+            None if volume is None else current_slice(volume, self.logic.case_node(self._case_id))
+        )
 
     def _is_complete(self) -> bool:
         """Whether the slice that is seen is marked as complete."""
@@ -96,8 +98,9 @@ class OrganMaskSection(Section):
         return "" if case.label else _("Save a label of the case first.")
 
     def _mark_slice(self) -> None:
-        self._slice = k = current_slice(self.panel.volume)
-        self.logic.mark_slice_complete(self._case_id, k, complete=not self._is_complete())
+        self._slice = k = self._seen_slice()
+        if k is not None:
+            self.logic.mark_slice_complete(self._case_id, k, complete=not self._is_complete())
 
     def _mark_all(self) -> None:
         self.logic.mark_all_complete(self._case_id)

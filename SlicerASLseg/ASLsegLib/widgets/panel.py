@@ -22,7 +22,7 @@ from ASLsegLib.paths import PROJECT_FILE, resource
 from ASLsegLib.scene.hidden_segments import show_hidden
 from ASLsegLib.scene.provenance import source_of
 from ASLsegLib.scene.shown_labels import target_segments
-from ASLsegLib.scene.volumes import SceneError, is_scalar
+from ASLsegLib.scene.volumes import SceneError, is_scalar, working_volume
 from ASLsegLib.widgets.advanced import AdvancedSection
 from ASLsegLib.widgets.batch import FILES_THERE, BatchSection
 from ASLsegLib.widgets.case_edits import CaseEditsSection
@@ -156,6 +156,21 @@ class Panel(VTKObservationMixin):
         return not slicer.app.testingEnabled() and self._confirm(
             question.format(names=", ".join(names))
         )
+
+    def choose_working_volume(self) -> Any:
+        """Choose what is worked on in place of a volume under a transform, and return it.
+
+        That is its hardened copy; any other volume is worked on itself.
+
+        Raises:
+            SceneError: When the transform is not linear.
+        """
+        volume = self.volume
+        worked_on = working_volume(volume)
+        if worked_on is not volume:
+            self.parameters.inputVolume = worked_on
+            slicer.util.setSliceViewerLayers(background=worked_on)
+        return worked_on
 
     def no_organ(self) -> str:
         """Return why there are no organs that masks could be given of; empty when there are."""

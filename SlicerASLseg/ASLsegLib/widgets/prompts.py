@@ -25,6 +25,7 @@ from ASLsegLib.scene.prompts import (
 )
 from ASLsegLib.scene.segmentations import find_prediction
 from ASLsegLib.scene.slice_views import current_slice
+from ASLsegLib.scene.volumes import SceneError
 from ASLsegLib.widgets.section import Section, fill_combo
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 SETTLE_S = 0.25
 """How long prompts have to rest before they are sent."""
 TARGETS = ("liver", "tumour")
+NOT_PROPOSED = _("Segment the volume first: no prompts are proposed yet.")
 
 
 class PromptsSection(Section):
@@ -94,8 +96,7 @@ class PromptsSection(Section):
             button.setChecked(self._placement.kind == kind)
         is_there = volume is not None and not self.panel.missing
         proposals = self.logic.proposed(volume) if is_there else []
-        nothing = "" if proposals else _("Segment the volume first: no prompts are proposed yet.")
-        self.gate(self.ui.editPromptsButton, no_volume, nothing)
+        self.gate(self.ui.editPromptsButton, no_volume, "" if proposals else NOT_PROPOSED)
         self.gate(self.ui.clearPromptsButton, no_volume)
         edited = "" if volume and (edited_slices(volume)) else _("Place a point or a box first.")
         self.gate(self.ui.refineButton, no_volume, no_model, edited, needs_engine=True)
@@ -148,9 +149,9 @@ class PromptsSection(Section):
         self._ask(follows=False)
 
     def _ask(self, *, follows: bool) -> None:
-        volume, parameters = self.panel.volume, self.panel.parameters
-        if volume is None:
+        if self.panel.volume is None:
             return
+        volume, parameters = self.panel.choose_working_volume(), self.panel.parameters
         self._sent[volume.GetID()] = self._prompts_text(volume)
         self._changed_at, self._sent_at = None, time.monotonic()
         if self._works_alone() and find_prediction(volume, "sam") is None:
@@ -183,7 +184,7 @@ class PromptsSection(Section):
             was = self._placement.kind
             self._placement.stop()
             if was != kind:
-                self._placement.start(self.panel.volume, self._target, kind)
+                self._placement.start(self.panel.choose_working_volume(), self._target, kind)
 
         return toggle
 
@@ -216,7 +217,7 @@ class PromptsSection(Section):
         self.panel.parameters.target = target
         self.ui.targetBox.setCurrentIndex(self.ui.targetBox.findData(target))
         self._placement.stop()
-        self._placement.start(self.panel.volume, target, BOX)
+        self._placement.start(self.panel.choose_working_volume(), target, BOX)
 
     @property
     def _target(self) -> str:
@@ -242,14 +243,18 @@ class PromptsSection(Section):
         self._placement.stop()
 
     def _edit_slice(self) -> None:
-        volume = self.panel.volume
-        if volume is None:
+        if self.panel.volume is None:
             return
-        take_over(volume, self.logic.proposed(volume), current_slice(volume))
+        volume = self.panel.choose_working_volume()
+        proposals = self.logic.proposed(volume)
+        if not proposals:  # it was moved since it was segmented
+            raise SceneError(NOT_PROPOSED)
+        take_over(volume, proposals, current_slice(volume))
         self._sent[volume.GetID()] = self._prompts_text(volume)  # the same prompts as before
 
     def _clear_slice(self) -> None:
-        clear_slice(self.panel.volume, current_slice(self.panel.volume))
+        volume = self.panel.choose_working_volume()
+        clear_slice(volume, current_slice(volume))
         self._changed_at = time.monotonic()
 
     def _prompts_text(self, volume: Any) -> str:

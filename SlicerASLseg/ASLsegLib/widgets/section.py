@@ -68,6 +68,9 @@ class PanelContext(Protocol):
     def may_replace(self, names: Sequence[str]) -> bool:
         """Ask whether segments that a person has changed may be replaced."""
 
+    def choose_working_volume(self) -> Any:
+        """Choose what is worked on in place of a volume under a transform, and return it."""
+
     def no_organ(self) -> str:
         """Return why there are no organs that masks could be given of; empty when there are."""
 

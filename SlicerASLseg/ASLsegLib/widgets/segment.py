@@ -22,7 +22,6 @@ from ASLsegLib.scene.segmentations import (
     volume_of_prediction,
 )
 from ASLsegLib.scene.slice_views import draw_in_plane
-from ASLsegLib.scene.volumes import working_volume
 from ASLsegLib.widgets.section import Section, as_plain, fill_combo
 
 
@@ -87,13 +86,8 @@ class SegmentSection(Section):
 
     def segment(self) -> None:
         """Segment the chosen volume."""
-        volume = self.panel.volume
-        worked_on = working_volume(volume)
-        if worked_on is not volume:
-            self.panel.parameters.inputVolume = worked_on
-            slicer.util.setSliceViewerLayers(background=worked_on)
         self.logic.segment(
-            worked_on,
+            self.panel.choose_working_volume(),
             self.run_id or None,
             organs=self._organs(),
             wait=False,
