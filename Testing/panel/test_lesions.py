@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import slicer
-from harness import press, read_mask, wait_for_files, write_mask
+from harness import press, read_mask, wait_for_files, write_labels, write_mask
 from lesion_reviewer import CASE, LIVER, TUMOUR, Reviewer, a_lesion_label, give_lesions
 
 from standin.dialogs import dialogs
@@ -86,6 +87,112 @@ def test_a_lesion_is_edited_in_the_segment_editor_and_the_place_is_kept(reviewer
     assert after == pytest.approx(before)
     reviewer.press(reviewer.ui.undoButton)
     np.testing.assert_array_equal(reviewer.shown, a_lesion_label())
+
+
+def draw_into(reviewer: Reviewer, mask: np.ndarray) -> None:
+    """Let the final label show these tumours, as drawn by Correct…."""
+    from ASLsegLib.scene.segmentations import find_prediction, latest_segments
+
+    volume = reviewer.logic.case_node(CASE)
+    node = find_prediction(volume, "refined")
+    segment = latest_segments(node, reviewer.logic.targets())["tumour"]
+    write_mask(node, segment, mask, volume)
+
+
+def final_voxels(reviewer: Reviewer) -> dict[int, tuple[str, int]]:
+    from aslseg.project.lesions import read_lesions
+
+    found = read_lesions(reviewer.logic.project, CASE).decisions
+    return {n: (one.what, one.final.voxels if one.final else 0) for n, one in found.items()}
+
+
+def test_a_lesion_that_was_corrected_is_accepted_as_it_is_shown(reviewer: Reviewer) -> None:
+    drawn = a_lesion_label() == TUMOUR
+    drawn[3:6, 10:14, 14:17] = True
+    draw_into(reviewer, drawn)
+    after = reviewer.shown
+    reviewer.press(reviewer.ui.lesionAcceptButton)
+    reviewer.press(reviewer.ui.lesionAcceptButton)
+    assert final_voxels(reviewer) == {1: ("edited", 48 + 36), 2: ("accepted", 27)}
+    assert reviewer.logic.lesion_review.rows[0].volume_ml == pytest.approx(84 * 0.016)
+    for _ in range(2):
+        reviewer.press(reviewer.ui.undoButton)
+        np.testing.assert_array_equal(reviewer.shown, after)
+    assert reviewer.on_disk() == {}
+    reviewer.press(reviewer.ui.redoButton)
+    assert final_voxels(reviewer) == {1: ("edited", 84)}
+    drawn[3:6, 10:14, 10] = False
+    draw_into(reviewer, drawn)
+    reviewer.ui.lesionTable.selectRow(0)
+    reviewer.press(reviewer.ui.lesionAcceptButton)
+    assert final_voxels(reviewer) == {1: ("edited", 72)}
+
+
+def test_a_lesion_that_was_corrected_is_edited_and_deleted_as_it_is_shown(
+    reviewer: Reviewer,
+) -> None:
+    drawn = a_lesion_label() == TUMOUR
+    drawn[3:6, 10:14, 14:17] = True
+    draw_into(reviewer, drawn)
+    before = reviewer.shown
+    reviewer.logic.draw_lesion(0)
+    drawn[3:6, 10:14, 17] = True
+    draw_into(reviewer, drawn)
+    reviewer.logic.take_drawn()
+    assert final_voxels(reviewer) == {1: ("edited", 84 + 12)}
+    reviewer.logic.undo()
+    np.testing.assert_array_equal(reviewer.shown, before)
+    reviewer.press(reviewer.ui.lesionDeleteButton)
+    assert list(final_voxels(reviewer).values()) == [("deleted", 0)]
+    assert (reviewer.shown[3:6, 10:14, 10:18] == LIVER).all()
+    reviewer.press(reviewer.ui.undoButton)
+    np.testing.assert_array_equal(reviewer.shown, before)
+
+
+def test_a_lesion_of_which_nothing_is_shown_any_more_is_not_accepted(reviewer: Reviewer) -> None:
+    drawn = a_lesion_label() == TUMOUR
+    drawn[3:6, 10:14, 10:14] = False
+    draw_into(reviewer, drawn)
+    reviewer.press(reviewer.ui.lesionAcceptButton)
+    dialogs.take("shows nothing of lesion 1 any more")
+    assert reviewer.on_disk() == {}
+    reviewer.press(reviewer.ui.lesionDeleteButton)
+    assert reviewer.on_disk() == {1: "deleted"}
+
+
+def test_a_lesion_is_accepted_as_it_is_shown_also_when_it_was_hidden_or_is_gone(
+    reviewer: Reviewer,
+) -> None:
+    logic, drawn = reviewer.logic, a_lesion_label() == TUMOUR
+    drawn[3:6, 10:14, 14:17] = True
+    draw_into(reviewer, drawn)
+    logic.refined_node(CASE).GetDisplayNode().SetVisibility(False)
+    reviewer.press(reviewer.ui.lesionAcceptButton)
+    dialogs.take("so nothing was accepted. It is shown now")
+    assert reviewer.on_disk() == {}
+    reviewer.press(reviewer.ui.lesionAcceptButton)
+    assert final_voxels(reviewer) == {1: ("edited", 84)}
+    slicer.mrmlScene.RemoveNode(logic.refined_node(CASE))
+    reviewer.press(reviewer.ui.lesionAcceptButton)
+    dialogs.take("is not in the scene any more; load it again")
+    assert reviewer.on_disk() == {1: "edited"}
+
+
+def test_what_another_run_shows_in_place_of_a_lesion_is_accepted_as_shown(
+    reviewer: Reviewer,
+) -> None:
+    from ASLsegLib.scene.provenance import read_provenance
+    from ASLsegLib.scene.segmentations import latest_segments
+
+    logic, volume = reviewer.logic, reviewer.logic.case_node(CASE)
+    segmentation = logic.refined_node(CASE).GetSegmentation()
+    segment = latest_segments(logic.refined_node(CASE), logic.targets())["tumour"]
+    known = read_provenance(segmentation.GetSegment(segment))
+    labels = a_lesion_label()
+    labels[3, 10:14, 10:14] = LIVER
+    write_labels(volume, labels, logic.targets(), replace(known, run="another"))
+    reviewer.press(reviewer.ui.lesionAcceptButton)
+    assert final_voxels(reviewer) == {1: ("edited", 32)}
 
 
 def draw_missed(reviewer: Reviewer) -> None:

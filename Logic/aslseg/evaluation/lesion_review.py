@@ -196,6 +196,17 @@ def of_decision(
     )
 
 
+def with_voxels(volume: Volume, lesion: ReviewedLesion, voxels: BoxedMask) -> ReviewedLesion:
+    """Return a lesion that is shown with other voxels than before, measured anew.
+
+    Args:
+        volume: The image as it is stored.
+        lesion: The lesion before.
+        voxels: What is shown of it.
+    """
+    return replace(lesion, voxels=voxels, shown=True, **_measures(volume, voxels))
+
+
 def _outside(
     decision: LesionDecision,
     by_name: Mapping[str, Target],

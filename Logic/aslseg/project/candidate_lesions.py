@@ -101,6 +101,26 @@ def candidate_lesions(
     return sorted(lesions, key=lambda lesion: -lesion.voxels.voxels)
 
 
+def lesion_in(
+    shown: BoxedMask | None, lesion: BoxedMask, others: Sequence[BoxedMask]
+) -> BoxedMask | None:
+    """Return what a label shows of a lesion: connected voxels belong to the nearest lesion.
+
+    Args:
+        shown: All that the label shows of the lesion's target; None for nothing.
+        lesion: The lesion as it was before the label was changed.
+        others: Other lesions of the target; what they share with `lesion` is `lesion`'s.
+    """
+    if shown is None:
+        return None
+    seeds = np.zeros(shown.box.shape, np.int32)
+    for other in others:
+        seeds[other.within(shown.box)] = 2
+    seeds[lesion.within(shown.box)] = 1
+    owners, _ = _nearest(shown.mask, seeds)
+    return boxed(owners == 1, shown.box.start)
+
+
 def undecided(candidates: Sequence[CandidateLesion], lesions: CaseLesions) -> list[CandidateLesion]:
     """Return the candidates of which decisions cover less than half: nobody decided about them."""
     return [one for one in candidates if _share_decided(one, lesions) < ENOUGH_DECIDED]

@@ -58,6 +58,12 @@ class BoxedMask:
         """How many there are."""
         return int(self.mask.sum())
 
+    def equals(self, other: BoxedMask | None) -> bool:
+        """Tell whether another mask has the same voxels, in a box of the same place and size."""
+        if other is None or self.box != other.box:
+            return False
+        return np.array_equal(self.mask, other.mask)
+
     def within(self, box: BoundingBox) -> Mask:
         """Return which voxels of another box it has, of that box's shape."""
         part = np.zeros(box.shape, np.bool_)

@@ -36,17 +36,31 @@ class LesionDecisionLogic(LesionDrawingLogic):
         """Let a lesion be right as it is shown, or as its candidate is where it is not shown.
 
         A lesion that is being edited, or that was missed and is drawn now, is taken as drawn.
+
+        Raises:
+            SceneError: When nothing is shown of a lesion that was shown when it was listed, the
+                case is not in the scene, or it has a label map by now.
         """
         if self._drawing is not None:
             self.take_drawn()
             return
+        is_there = self._list_as_shown(row)
         lesion = self._row(row)
-        mask = lesion.found if lesion.state == "deleted" else lesion.voxels
-        what = "accepted" if lesion.found is not None and lesion.state != "edited" else lesion.state
-        self._decide(row, what, mask, f"accept lesion {row + 1}")
+        if lesion.shown and not is_there:
+            msg = (
+                f"The final label shows nothing of lesion {row + 1} any more, so it cannot be "
+                "accepted; delete it, or draw it again."
+            )
+            raise SceneError(msg)
+        if lesion.found is None:
+            what = "added"
+        else:
+            what = "accepted" if lesion.voxels.equals(lesion.found) else "edited"
+        self._decide(row, what, lesion.voxels, f"accept lesion {row + 1}")
 
     def delete_lesion(self, row: int) -> None:
-        """Let a candidate be no lesion; one that was added is gone."""
+        """Let a candidate, and what is shown of it, be no lesion; one that was added is gone."""
+        self._list_as_shown(row)
         lesion, word = self._row(row), f"delete lesion {row + 1}"
         if lesion.found is None:
             self._put(row, None, word)

@@ -16,8 +16,8 @@ from ASLsegLib.engine.background import Signal
 from ASLsegLib.logic.history import Change
 from ASLsegLib.logic.review import ReviewLogic
 from ASLsegLib.scene.case_nodes import case_of
-from ASLsegLib.scene.lesion_masks import target_mask, without
-from ASLsegLib.scene.segmentations import latest_segments
+from ASLsegLib.scene.lesion_masks import require_segments, target_mask, without
+from ASLsegLib.scene.segmentations import is_as_written, latest_segments, rounds_shown
 from ASLsegLib.scene.volumes import SceneError
 
 if TYPE_CHECKING:
@@ -96,6 +96,7 @@ class LesionDrawingLogic(ReviewLogic):
         self._require_no_drawing()
         names = {one.name: one for one in self.targets()}
         if row is not None:
+            self._list_as_shown(row)
             chosen = names[self._row(row).target]
         else:
             possible = lesion_targets(list(names.values()))
@@ -187,6 +188,37 @@ class LesionDrawingLogic(ReviewLogic):
             msg = "No case is reviewed lesion by lesion; load one, and its lesions."
             raise SceneError(msg)
         return self.lesion_review
+
+    def _list_as_shown(self, row: int) -> bool:
+        """List a lesion with the voxels that the final label shows of it: they are decided about.
+
+        It may have been drawn in, prompted, or predicted by another run since lesions were listed.
+
+        Returns:
+            Whether anything of the lesion is shown.
+
+        Raises:
+            SceneError: When the case is not in the scene, has a label map by now, or lacks a
+                segment.
+        """
+        from aslseg.evaluation.lesion_review import with_voxels
+        from aslseg.project.candidate_lesions import lesion_in
+
+        review, lesion = self._review(), self._row(row)
+        node, volume = self._shown(review.case_id)
+        self._require_no_label(review.case_id)
+        target = next(one for one in self.targets() if one.name == lesion.target)
+        require_segments(node, self.targets(), {target.name, target.inside or target.name})
+        is_listed_one = (review.run.run_id, review.round) in rounds_shown(node)
+        if is_listed_one and is_as_written(node, volume):
+            return lesion.shown
+        of_target = [one for one in review.rows if one.shown and one.target == target.name]
+        others = [one.voxels for one in of_target if one is not lesion]
+        shown = target_mask(node, volume, target, self.targets())
+        voxels = lesion_in(shown, lesion.voxels, others)
+        if voxels is not None and not (lesion.shown and voxels.equals(lesion.voxels)):
+            review.rows[row] = with_voxels(review.image, lesion, voxels)
+        return voxels is not None
 
     def _row(self, row: int) -> ReviewedLesion:
         return self._review().rows[row]

@@ -69,4 +69,5 @@ class LesionReview:
 
 def _same(first: ReviewedLesion, second: ReviewedLesion) -> bool:
     """Tell whether two lesions without a decision are one."""
-    return (first.target, first.voxels.box) == (second.target, second.voxels.box)
+    boxes = [(one.found or one.voxels).box for one in (first, second)]  # shown may be other voxels
+    return first.target == second.target and boxes[0] == boxes[1]

@@ -14,11 +14,12 @@ from aslseg.data.volume import Geometry, Labelmap
 from aslseg.errors import RunError
 from aslseg.project.candidate_lesions import (
     candidate_lesions,
+    lesion_in,
     read_candidate_lesions,
     undecided,
 )
 from aslseg.project.candidate_table import CandidateRow, write_candidates
-from aslseg.project.lesions import BoxedMask, CaseLesions, LesionDecision
+from aslseg.project.lesions import BoxedMask, CaseLesions, LesionDecision, boxed
 from aslseg.targets import LIVER_TARGETS
 
 GRID = Geometry.axis_aligned((3, 10, 20))
@@ -42,6 +43,25 @@ def maps() -> tuple[Labelmap, Labelmap]:
 
 
 ROWS = [row(1, accepted=True), row(2, accepted=True), row(3, accepted=False)]
+
+
+def test_of_what_is_shown_a_lesion_has_the_voxels_that_are_nearest_to_it() -> None:
+    shown = np.zeros(GRID.shape, np.bool_)
+    shown[1, 2, 0:12] = shown[1, 6, 3] = True
+    lesion, other, gone = (
+        BoxedMask(BoundingBox((1, j, i), (2, j + 1, i + 2)), np.ones((1, 1, 2), np.bool_))
+        for j, i in ((2, 1), (2, 8), (8, 0))
+    )
+    found = lesion_in(boxed(shown), lesion, [other, gone])
+    assert found is not None
+    assert (found.box.start, found.box.stop) == ((1, 2, 0), (2, 3, 6))
+    assert found.mask.all()
+    assert lesion_in(boxed(shown), gone, [lesion, other]) is None
+    assert lesion_in(None, lesion, []) is None
+    same = lesion_in(lesion, lesion, [other])
+    assert lesion.equals(same)
+    assert not lesion.equals(other)
+    assert not lesion.equals(None)
 
 
 def test_each_candidate_has_the_voxels_nearest_to_its_core() -> None:
