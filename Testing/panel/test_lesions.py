@@ -251,11 +251,12 @@ def test_handles_of_boxes_go_when_their_lesion_or_case_is_decided(reviewer: Revi
 
     reviewer.logic.draw_lesion(None)
     drawn = box_node(volume, "tumour", (30, 15, 32, 18), 8)
-    reviewer.rest()
+    wait_until(lambda: "box, slice 8" in str(ui.undoButton.toolTip), 10.0)
     draw_missed(reviewer)
     assert has_handles(drawn)
     reviewer.press(ui.lesionAcceptButton)
     other = box_node(volume, "liver", (8, 8, 34, 34), 5)
+    wait_until(lambda: "box, slice 5" in str(ui.undoButton.toolTip), 10.0)
     assert (has_handles(drawn), has_handles(other)) == (False, True)
     while reviewer.logic.lesion_review.undecided:
         reviewer.press(ui.lesionAcceptButton)
