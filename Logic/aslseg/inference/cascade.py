@@ -234,7 +234,8 @@ def predict_passes(
     if not isinstance(network, TwoPasses):
         return predict_roi(network, roi, settings, device, monitor)
     found = predict_roi(network.first_pass, roi, settings, device, monitor)
-    likely = likelihood_roi(roi, volume, found[1:].sum(0) > 0.5, settings.roi)
+    organ = found[1:].sum(0) > 0.5
+    likely = likelihood_roi(roi, volume, organ, settings.roi, is_label=False)
     again = predict_roi(network.second_pass, likely, settings, device, monitor)
     mean: Float32 = found + np.float32(network.second_share) * (again - found)
     return mean

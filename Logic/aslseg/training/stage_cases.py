@@ -97,10 +97,11 @@ class RoiPreparation:
         if self.first_pass is None:
             return roi
         shown = None if roi.labels is None else _labelled(roi.labels)
-        if shown is None or not shown.any():
+        is_label = shown is not None and bool(shown.any())
+        if shown is None or not is_label:
             device = next(self.first_pass.parameters()).device
             shown = predict_roi(self.first_pass, roi, self.settings, device)[1:].sum(0) > 0.5
-        return likelihood_roi(roi, volume, shown, self.settings.roi)
+        return likelihood_roi(roi, volume, shown, self.settings.roi, is_label=is_label)
 
 
 def labelled_cases(context: RunContext, preparation: RoiPreparation) -> list[TrainingCase]:

@@ -180,7 +180,8 @@ def test_the_second_pass_is_given_likelihoods_and_the_mean_of_both_counts(
 
 def _likely(network: TwoPasses, roi: Roi, volume: Volume, specialist: Specialist) -> Roi:
     found = predict_roi(network.first_pass, roi, specialist.config.organ, specialist.device)
-    return likelihood_roi(roi, volume, found[1] > 0.5, specialist.config.organ.roi)
+    settings = specialist.config.organ.roi
+    return likelihood_roi(roi, volume, found[1] > 0.5, settings, is_label=False)
 
 
 @pytest.mark.parametrize("paradigm", ["supervised", "mean_teacher"])
@@ -210,7 +211,8 @@ def test_a_second_pass_learns_from_likelihoods(
         else:
             found = roi.labels == 1
         volume = context.image(context.project.case(case_id))
-        expected = likelihood_roi(roi, volume, found, settings.roi).image
+        is_label = roi.labels is not None
+        expected = likelihood_roi(roi, volume, found, settings.roi, is_label=is_label).image
         np.testing.assert_allclose(second[case_id].image, expected, atol=1e-5)
 
 
