@@ -13,11 +13,11 @@ from pathlib import Path
 import torch
 
 from aslseg.config import RunConfig
-from aslseg.data.orientation import axial_labelmap, axial_volume, to_axial
+from aslseg.data.orientation import axial_labelmap, axial_volume
 from aslseg.data.volume import Labelmap, Mask, Volume
 from aslseg.events import Monitor
 from aslseg.project.case import Case
-from aslseg.project.complete_slices import incomplete_voxels
+from aslseg.project.complete_slices import axial_incomplete
 from aslseg.project.lesions import CaseLesions, read_lesions
 from aslseg.project.project import Project
 from aslseg.project.run_folder import RunFolder
@@ -132,11 +132,7 @@ class RunContext:
 
     def incomplete(self, case: Case) -> Mask | None:
         """Return the slices of a case's axial grid that are not marked as complete, or None."""
-        if case.complete_slices is None:
-            return None
-        geometry = self.project.geometry(case)
-        mask = incomplete_voxels(case, geometry)
-        return None if mask is None else to_axial(geometry).array(mask)
+        return None if case.complete_slices is None else axial_incomplete(self.project, case)
 
     def labels_in_file(self, case: Case) -> Labelmap:
         """Read a case's human label on the grid of its image.

@@ -28,7 +28,7 @@ from aslseg.data.image_header import (
     scalar_shape,
     whole_numbers,
 )
-from aslseg.data.volume import Geometry, Volume
+from aslseg.data.volume import Geometry, Shape3, Volume
 from aslseg.errors import ImageError
 
 logger = logging.getLogger(__name__)
@@ -400,28 +400,28 @@ def _decoded(files: Sequence[Path], geometry: Geometry, folder: Path) -> NDArray
     """
     for file in files:
         check_name(file)
-    found = _pixels(files[0])
-    if len(files) > 1:
-        found = _stacked(found, files)
-    if found.size != math.prod(geometry.shape):
-        refuse(folder, f"holds {found.shape} voxels where {geometry.shape} are named", _AGAIN)
-    return found.reshape(geometry.shape)
+    if len(files) == 1:
+        return _pixels(files[0], geometry.shape)
+    return _stacked(files, geometry.shape)
 
 
-def _pixels(file: Path) -> NDArray[Any]:
+def _pixels(file: Path, shape: tuple[int, ...]) -> NDArray[Any]:
     found: NDArray[Any] = sitk.GetArrayFromImage(sitk.ReadImage(str(file), imageIO="GDCMImageIO"))
-    return found
+    if found.size != math.prod(shape):
+        refuse(file, f"holds {found.shape} voxels where {shape} are named", _AGAIN)
+    return found.reshape(shape)
 
 
-def _stacked(first: NDArray[Any], files: Sequence[Path]) -> NDArray[Any]:
+def _stacked(files: Sequence[Path], shape: Shape3) -> NDArray[Any]:
     """Decode slices one by one: ITK's reader of series casts all to what the first one is of.
 
     Each may have its own scale, so what is stored as whole numbers may be broken ones in another.
     """
-    stacked = np.empty((len(files), first.size), first.dtype)
-    stacked[0] = first.ravel()
+    first = _pixels(files[0], shape[1:])
+    stacked = np.empty(shape, first.dtype)
+    stacked[0] = first
     for index, file in enumerate(files[1:], start=1):
-        pixels = _pixels(file).ravel()
+        pixels = _pixels(file, shape[1:])
         stacked = stacked.astype(np.result_type(stacked, pixels), copy=False)
         stacked[index] = pixels
     return stacked

@@ -122,6 +122,11 @@ class Volume:
         for array in (self.voxels, *self.given.values()):
             _check_shape(array, self.geometry)
 
+    @property
+    def is_ct(self) -> bool:
+        """Whether values go below zero, as HU do and the grey values of MRI do not."""
+        return bool(self.voxels.min() < 0)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Labelmap:

@@ -74,7 +74,7 @@ class _Export:
         written: Cases whose label map was written as a file.
         cases: Rows of the table of cases so far.
         lesions: Rows of the table of lesions so far.
-        in_hu: Cases whose image has values below zero so far, as CT has and MRI has not.
+        ct: Cases of an nnU-Net data set whose image is CT so far.
     """
 
     project: Project
@@ -86,12 +86,12 @@ class _Export:
     written: list[str] = field(default_factory=list)
     cases: list[Row] = field(default_factory=list)
     lesions: list[Row] = field(default_factory=list)
-    in_hu: list[str] = field(default_factory=list)
+    ct: list[str] = field(default_factory=list)
 
     @property
     def channel(self) -> str:
         """What nnU-Net is told of the images."""
-        return nnunet.CT if self.in_hu else nnunet.OTHER
+        return nnunet.CT if self.ct else nnunet.OTHER
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,8 +244,8 @@ def _export_case(export: _Export, label: CaseLabel) -> None:
     if label.path is None and not files:
         return
     image = export.project.load_image(case)
-    if image.voxels.min() < 0:
-        export.in_hu.append(case.id)
+    if export.format == "nnunet" and image.is_ct:
+        export.ct.append(case.id)
     if label.path is not None:
         labelmap = _labelmap(export, label)
         decisions = tuple(read_lesions(export.project, case.id).decisions.values())

@@ -114,3 +114,14 @@ def incomplete_voxels(case: Case, geometry: Geometry) -> Mask | None:
     along = [1, 1, 1]
     along[axis] = -1
     return np.broadcast_to(incomplete.reshape(along), geometry.shape)
+
+
+def axial_incomplete(project: Project, case: Case) -> Mask | None:
+    """Return what `incomplete_voxels` does, on the axial grid of the case's image.
+
+    Raises:
+        ImageError: As `Project.geometry`.
+    """
+    geometry = project.geometry(case)
+    mask = incomplete_voxels(case, geometry)
+    return None if mask is None else to_axial(geometry).array(mask)

@@ -40,10 +40,9 @@ def lengthen(folder: RunFolder, more: int, known: dict[str, Any], share: float |
         raise RunError(_nothing_decided(folder, begun_short=begun_short))
     if is_changed or begun_short:  # begun with the labels of before, or as a round of another kind
         shutil.rmtree(folder.round(done + 1), ignore_errors=True)
-    if is_changed:
-        folder.write_status(taught_rounds=sorted({*folder.taught_rounds, done + 1}))
-    folder.write_status(**_kind_of_round(folder, done + 1, known, is_short=share is not None))
-    folder.write_status(patience_start=done + 1, **known)
+    taught = {*folder.taught_rounds, *[done + 1] * is_changed}
+    kind = _kind_of_round(folder, done + 1, known, is_short=share is not None)
+    folder.write_status(taught_rounds=sorted(taught), patience_start=done + 1, **kind, **known)
     changes = {"rounds": done + more, **({} if share is None else {"review_share": share})}
     write_settings(folder, folder.config.model_copy(update=changes))
 

@@ -217,6 +217,10 @@ class Project(Settings):
         drawn = () if case.label is None else case.label_targets or every
         return frozenset((*drawn, *case.masks))
 
+    def scored_targets(self, case: Case) -> frozenset[str]:
+        """Return the names of the targets that a case's label map decides, and no given mask."""
+        return self.known_targets(case) - set(case.masks)
+
     def unknown_targets(self, case: Case) -> frozenset[str]:
         """Return the names of the targets that nobody has looked for in a case."""
         return frozenset(target.name for target in self.targets) - self.known_targets(case)

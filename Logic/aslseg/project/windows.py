@@ -60,15 +60,14 @@ class Intensities:
         """Standard deviation, as that of a normal distribution with these percentiles."""
         return (self.high - self.low) / _SPAN_SD
 
-    def is_lost(self, unit: float, *, is_likelihood: bool) -> bool:
-        """Tell whether a unit of deviations shows no contrast, or a likelihood nothing but noise.
+    def is_lost(self, unit: float, fine_share: float) -> bool:
+        """Tell whether a unit of deviations shows no contrast, or nothing but noise.
 
         Args:
             unit: In the unit of the voxels.
-            is_likelihood: Else deviations are in units of the organ's own spread where it is wider.
+            fine_share: Part of the organ's own spread below which it shows noise.
         """
-        is_coarse = self.image[1] - self.image[0] < unit
-        return is_coarse or (is_likelihood and unit < FINE_SHARE * self.spread)
+        return self.image[1] - self.image[0] < unit or unit < fine_share * self.spread
 
 
 def intensities_of(
@@ -127,17 +126,14 @@ def _unit_notes(
     parents = {target.inside for target in targets if target.inside is not None}
     seen = []
     if config.organ.second_pass:
-        seen.append(("organ.roi.likelihood_sd_hu", config.organ.roi.likelihood_sd_hu, outermost))
-    if parents:
-        seen.append(("lesion.roi.least_scale_hu", config.lesion.roi.least_scale_hu, parents))
+        unit = config.organ.roi.likelihood_sd_hu
+        seen.append(("organ.roi.likelihood_sd_hu", unit, FINE_SHARE, outermost))
+    if parents:  # the organ's own spread is the unit where it is wider, so none is too fine
+        unit = config.lesion.roi.least_scale_hu
+        seen.append(("lesion.roi.least_scale_hu", unit, 0.0, parents))
     notes = []
-    for setting, unit, names in seen:
-        is_likelihood = setting.startswith("organ")
-        lost = [
-            one
-            for one in measured
-            if one.target in names and one.is_lost(unit, is_likelihood=is_likelihood)
-        ]
+    for setting, unit, fine_share, names in seen:
+        lost = [m for m in measured if m.target in names and m.is_lost(unit, fine_share)]
         if lost:
             notes.append(_unit_sentence(setting, unit, lost))
     return notes

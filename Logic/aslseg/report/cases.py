@@ -24,7 +24,7 @@ from aslseg.data.volume import Geometry, Labelmap, Labels, Mask, Volume
 from aslseg.errors import AslsegError
 from aslseg.evaluation.metrics import dice
 from aslseg.project.case import Case
-from aslseg.project.complete_slices import incomplete_voxels
+from aslseg.project.complete_slices import axial_incomplete
 from aslseg.project.project import Project
 from aslseg.project.run_folder import saw_another
 from aslseg.project.run_tables import PREDICTIONS, ReliabilityRow, round_number
@@ -368,10 +368,19 @@ def _ends_of(run: RunRecord, project: Project, case: Case, folder: Path) -> Sequ
         return ANOTHER_IMAGE
     predicted = _predicted(run, folder)
     shown = {"truth": axial_labelmap(project.load_labels(case)), **predicted}
-    last, image = list(predicted)[-1:], project.load_image(case)
-    ends = _ranked(project, case, image, shown[last[0]], shown["truth"]) if last else None
+    last = list(predicted)[-1:]
+    ends = None
+    if last:
+        ends = rank_slices(
+            shown[last[0]],
+            shown["truth"],
+            project.targets,
+            scored=project.scored_targets(case),
+            left_out=axial_incomplete(project, case),
+        )
     if ends is None:
         return "This volume has neither a target nor a label map."
+    image = project.load_image(case)
     axial = axial_volume(image)
     return [
         Picture(
@@ -381,16 +390,6 @@ def _ends_of(run: RunRecord, project: Project, case: Case, folder: Path) -> Sequ
         )
         for word, slice_ in zip(("Worst", "Best"), ends, strict=True)
     ]
-
-
-def _ranked(
-    project: Project, case: Case, image: Volume, predicted: Labelmap, truth: Labelmap
-) -> tuple[Slice, Slice] | None:
-    """Rank the slices of a prediction by what is known of a case: as its scores are made."""
-    incomplete = incomplete_voxels(case, image.geometry)
-    left_out = None if incomplete is None else to_axial(image.geometry).array(incomplete)
-    known = project.known_targets(case) - set(case.masks)
-    return rank_slices(predicted, truth, project.targets, scored=known, left_out=left_out)
 
 
 def _least_agreeing(

@@ -304,7 +304,7 @@ def _scores(context: RunContext, this: Round, case: Case) -> list[dict[str, Any]
             if incomplete is not None:
                 predicted, truth = predicted.without(incomplete), truth.without(incomplete)
             rows += score_rows(predicted, truth, context.targets, facts)
-    counted = context.project.known_targets(case) - set(case.masks)
+    counted = context.project.scored_targets(case)
     return [row for row in rows if row["target"] in counted]
 
 

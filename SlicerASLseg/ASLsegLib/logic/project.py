@@ -409,5 +409,5 @@ def _is_true_now(read: CaseRead, project: Project) -> bool:
 
 
 def _add_case(volume: Any, image: Any, case_id: str) -> Any:
-    is_ct = volume.voxels.min() < 0  # HU, and not the grey values of an MRI
-    return add_volume(volume, case_id, image=image, window=CT_WINDOW_HU if is_ct else None)
+    window = CT_WINDOW_HU if volume.is_ct else None
+    return add_volume(volume, case_id, image=image, window=window)
