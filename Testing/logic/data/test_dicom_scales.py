@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import SimpleITK as sitk  # noqa: N813
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
@@ -97,6 +99,21 @@ def test_slices_of_one_scale_stay_whole_numbers(tmp_path: Path) -> None:
     voxels = read_volume(tmp_path).voxels
     assert voxels.dtype.kind == "i"
     assert (voxels == 76).all()
+
+
+def test_a_slice_that_is_decoded_to_another_size_is_refused_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_slices(tmp_path, [(1, 0)] * 3, 100)
+    read = sitk.ReadImage
+
+    def shrunk(name: str, **options: Any) -> sitk.Image:
+        image = read(name, **options)
+        return image[:1, :1, :] if name.endswith("1.dcm") else image
+
+    monkeypatch.setattr(sitk, "ReadImage", shrunk)
+    with pytest.raises(ImageError, match=r"1\.dcm holds \(1, 1, 1\) voxels where \(4, 4\)"):
+        read_volume(tmp_path)
 
 
 def test_frames_of_one_scale_are_read(tmp_path: Path) -> None:
