@@ -43,9 +43,6 @@ _CHUNK_BYTES = 1 << 20
 _LEAST_FREE = 1 << 16
 
 
-_NUMBER = re.compile(r"\(os error (\d+)\)")
-
-
 _REMEDIES = {
     errno.ENOSPC: "the disk is full; free some space and try again",
     errno.EDQUOT: "your disk quota is used up; free some space and try again",
@@ -104,9 +101,6 @@ def _number_of(error: Exception) -> int:
     """Return the system's number of an error, 0 if a library has kept it to itself."""
     if isinstance(error, OSError):
         return error.errno or 0
-    told = _NUMBER.search(str(error))
-    if told:
-        return int(told[1])
     return next((number for number in _REMEDIES if os.strerror(number) in str(error)), 0)
 
 

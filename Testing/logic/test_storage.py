@@ -176,7 +176,7 @@ def test_what_libraries_make_of_a_full_disk_is_told_as_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "absent" / "a.safetensors"
-    told = SafetensorError("Error while serializing: I/O error: No space left (os error 28)")
+    told = SafetensorError("I/O error: No space left on device (os error 28)")
     assert "the disk is full" in str(unwritable(path, told))
     by_itk = RuntimeError("Exception thrown in SimpleITK:\nReason: No space left on device")
     assert "the disk is full" in str(unwritable(path, by_itk))

@@ -15,13 +15,13 @@ from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from aslseg.errors import AslsegError, WeightsError
 from aslseg.networks.device import are_finite
 from aslseg.reading import parse_json
-from aslseg.storage import atomic_path, unwritable
+from aslseg.storage import atomic_path
 from aslseg.targets import CascadeStage, Target
 
 FORMAT = "aslseg-1"
@@ -88,14 +88,14 @@ def write_tensors(
 ) -> None:
     """Write tensors as one safetensors file, all of it or nothing.
 
+    The library's own way to a file is not taken: since its release 0.8 a file is made under another
+    name first, which stays behind when the process is killed, and which nobody but its owner reads.
+
     Raises:
         StorageError: When the disk is full or the folder cannot be written.
     """
     with atomic_path(path) as partial:
-        try:
-            save_file(dict(tensors), partial, metadata)
-        except SafetensorError as error:  # which the library makes of the system's errors
-            raise unwritable(path, error) from error
+        partial.write_bytes(save(dict(tensors), metadata))
 
 
 @contextmanager
