@@ -10,7 +10,15 @@ from typing import Any
 import numpy as np
 import pytest
 import slicer
-from harness import show_slice_of, wait_for_engine, wait_for_files, write_labels, write_mask
+from harness import (
+    put_under,
+    shift_up,
+    show_slice_of,
+    wait_for_engine,
+    wait_for_files,
+    write_labels,
+    write_mask,
+)
 from slice_repairer import BETWEEN, CASE, FIRST, LAST, Repairer
 
 from aslseg.data.volume import Geometry, Volume
@@ -269,6 +277,19 @@ def test_a_new_prediction_forgets_which_slices_were_named(person: Repairer) -> N
     person.look()
     assert person.ui.repairedSlicesEdit.text == ""
     assert person.logic.repaired_slices(person.volume) == []
+
+
+def test_a_volume_that_is_under_a_transform_no_more_is_looked_at_itself(person: Repairer) -> None:
+    from ASLsegLib.scene.volumes import working_volume
+
+    person.draw(FIRST, LAST)
+    transform = put_under(person.volume, shift_up(20.0))
+    assert working_volume(person.volume) is not person.volume
+    person.volume.SetAndObserveTransformNodeID(None)
+    slicer.mrmlScene.RemoveNode(transform)
+    person.look()
+    assert person.ui.repairedSlicesEdit.text == "3, 8"
+    assert person.ui.fillButton.enabled
 
 
 def test_what_was_typed_about_a_case_is_not_about_the_next_one(person: Repairer) -> None:

@@ -259,7 +259,8 @@ class Engine:
         key = (*_file_key(request), *models_key)
         if self._volume is None or self._volume.key != key:
             self._volume = None  # before the next one is made: two do not fit in memory
-            volume = _read(request, run, monitor)
+            _require_run_for_organs(request, run)
+            volume = _read(request, monitor)
             if self._models is None or self._models.key != models_key:
                 self._models = None
                 self._models = _load_models(models_key, run, request, monitor)
@@ -276,7 +277,7 @@ def _filled_anew(
     request: FillBetween, drawn: Labelmap, monitor: Monitor
 ) -> tuple[Labelmap, FillFacts]:
     """Fill the organs, or the lesion of a request, by a new network."""
-    volume, targets = _read(request, None, monitor), targets_of(request)
+    volume, targets = _read(request, monitor), targets_of(request)
     device = choose_device(request.device or "auto")
     if request.target is None:
         return filled_without_run(volume, targets, drawn, request.slices, device, monitor)
@@ -363,15 +364,19 @@ def _load_models(
     return _Models(key, models, facts_of(models, run, device))
 
 
-def _read(request: ImageRequest, run: RunFolder | None, monitor: Monitor) -> Volume:
-    """Read the volume, with the masks of organs that a run shall not predict.
+def _require_run_for_organs(request: ImageRequest, run: RunFolder | None) -> None:
+    """Make sure that organ masks have a run's predictions to take the place of.
 
     Raises:
-        ConfigError: When organs are given and there is no run, whose place they could take.
+        ConfigError: When there is no run.
     """
     if request.organs and run is None:
         msg = "Organ masks are used with a trained run; train first, or leave them out."
         raise ConfigError(msg)
+
+
+def _read(request: ImageRequest, monitor: Monitor) -> Volume:
+    """Read the volume, with the masks of organs that shall not be predicted."""
     files = {name: Path(path) for name, path in request.organs.items()}
     for _ in monitor.track(["image"], "Reading the volume"):
         volume = volume_with_organs(read_volume(Path(request.image)), files, targets_of(request))

@@ -114,7 +114,9 @@ class SliceFillingSection(Section):
     def _volume(self) -> Any | None:
         """The volume that is worked on: a hardened copy of one that is under a transform."""
         volume = self.panel.volume
-        return None if volume is None else hardened_copy(volume) or volume
+        if volume is None or volume.GetParentTransformNode() is None:
+            return volume  # a copy that was made under a transform before is not about it
+        return hardened_copy(volume) or volume
 
     @property
     def _run(self) -> str | None:

@@ -212,7 +212,7 @@ def test_what_cannot_be_filled_without_a_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"between the drawn slices \(4, 5\)"):
         fill(arguments(project, tmp_path, slices=[4, 5]), Monitor())
     organs = {"liver": str(drawn(tmp_path / "liver.nii.gz"))}
-    with pytest.raises(ConfigError, match="Organ masks are used with a trained run"):
+    with pytest.raises(ConfigError, match="A mask of liver came with the volume; correct that"):
         fill(arguments(project, tmp_path, organs=organs), Monitor())
     with pytest.raises(RunError, match="nowhere"):
         fill(arguments(project, tmp_path, run="nowhere"), Monitor())
