@@ -76,6 +76,63 @@ def test_cases_are_exported_and_nothing_is_replaced_unasked(
     assert (out / f"{first}.nii.gz").read_bytes() != b"mine"
 
 
+def test_leave_to_replace_is_for_the_folder_and_the_project_that_were_asked_about(
+    widget: Any, project: Path, tmp_path: Path, dialogs: Any
+) -> None:
+    import qt
+
+    ui, logic = widget.panel.ui, widget.logic
+    first, other = tmp_path / "first", tmp_path / "other"
+    for folder in (first, other):
+        folder.mkdir()
+        (folder / "cases.csv").write_text("mine")
+    ui.exportFolderEdit.currentPath = str(first)
+    dialogs.answer("Replace what is there?", yes())
+    click(ui.exportCasesButton)
+    ui.exportFolderEdit.currentPath = str(other)  # while the engine starts
+    choose(ui.exportFormatSelector, "nnU-Net")
+    choose(ui.exportLabelsSelector, "All, with AI labels")
+    done(widget)
+    assert (other / "cases.csv").read_text() == "mine"
+    assert set(rows(first / "cases.csv")) == {case.id for case in logic.project.cases}
+    assert not (first / "dataset.json").exists()
+    assert {row["made_by"] for row in rows(first / "cases.csv").values()} <= {"given", ""}
+
+    def open_other(_dialog: Any) -> Any:
+        logic.open_project(project)
+        return qt.QMessageBox.Yes
+
+    dialogs.answer("Replace what is there?", open_other)
+    choose(ui.exportFormatSelector, "NIfTI")
+    click(ui.exportCasesButton)
+    done(widget)
+    assert (other / "cases.csv").read_text() == "mine"
+    dialogs.take("Another project was opened meanwhile; nothing is replaced. Start again.")
+
+
+def test_leave_to_replace_label_maps_is_for_the_folders_that_were_asked_about(
+    widget: Any, trained: Path, tmp_path: Path, dialogs: Any
+) -> None:
+    ui = widget.panel.ui
+    images = sorted((trained.parent / "data").glob("ct*.nii.gz"))[:2]
+    folders = [tmp_path / name for name in ("new", "later", "labels", "others")]
+    new, later, labels, others = folders
+    for folder in folders:
+        folder.mkdir()
+    shutil.copy(images[0], new / "patient.nii.gz")
+    shutil.copy(images[1], later / "patient.nii.gz")
+    for folder in (labels, others):
+        (folder / "patient.nii.gz").write_text("mine")
+    ui.newVolumesEdit.currentPath, ui.newLabelsEdit.currentPath = str(new), str(labels)
+    dialogs.answer("Replace what is there?", yes())
+    click(ui.segmentFolderButton)
+    ui.newVolumesEdit.currentPath, ui.newLabelsEdit.currentPath = str(later), str(others)
+    done(widget)
+    assert ui.batchLabel.text.startswith("1 volumes segmented")
+    assert (others / "patient.nii.gz").read_text() == "mine"
+    read_labelmap(labels / "patient.nii.gz")
+
+
 def test_a_folder_is_segmented_with_the_chosen_run(
     widget: Any, trained: Path, tmp_path: Path
 ) -> None:

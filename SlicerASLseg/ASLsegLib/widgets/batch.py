@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from slicer.i18n import tr as _
 from aslseg.events import Progress
 from ASLsegLib import requirements
 from ASLsegLib.engine.client import AT_WORK, State
+from ASLsegLib.scene.volumes import SceneError
 from ASLsegLib.widgets.progress import STATES, show_progress
 from ASLsegLib.widgets.section import ROW_PX, Section, as_plain, fill_combo
 
@@ -39,6 +41,7 @@ MADE_BY = {
 }
 FILES_THERE = "filesthere"
 """Kind of the failure that a person can answer by letting files be replaced."""
+_OTHER_PROJECT = _("Another project was opened meanwhile; nothing is replaced. Start again.")
 
 
 class BatchSection(Section):
@@ -108,17 +111,17 @@ class BatchSection(Section):
         ui = self.ui
         rows = {item.row() for item in ui.exportCasesTable.selectedItems()}
         names = [ui.exportCasesTable.item(row, 0).text() for row in sorted(rows)]
-        self._start(
-            lambda replace: self.logic.export_project(
-                _folder(ui.exportFolderEdit),
-                format=ui.exportFormatSelector.currentData,
-                labels=ui.exportLabelsSelector.currentData,
-                cases=names or None,
-                run_id=self._run() if ui.exportLabelsSelector.currentData == "all" else None,
-                replace=replace,
-                wait=False,
-            )
+        labels = ui.exportLabelsSelector.currentData
+        export = partial(
+            self.logic.export_project,
+            _folder(ui.exportFolderEdit),
+            format=ui.exportFormatSelector.currentData,
+            labels=labels,
+            cases=names or None,
+            run_id=self._run() if labels == "all" else None,
+            wait=False,
         )
+        self._start(lambda replace: export(replace=replace))
 
     def segment_folder(self) -> None:
         """Segment the volumes of the folder with the chosen run, and with organ masks."""
@@ -127,21 +130,31 @@ class BatchSection(Section):
         organ = self.panel.choose_organ() if masks else ""
         if masks and not organ:
             return  # nobody said which organ the masks are of
-        organs = {organ: masks} if masks else {}
-        self._start(
-            lambda replace: self.logic.segment_folder(
-                _folder(ui.newVolumesEdit),
-                _folder(ui.newLabelsEdit),
-                self._run(),
-                organs=organs,
-                replace=replace,
-                wait=False,
-            )
+        segment = partial(
+            self.logic.segment_folder,
+            _folder(ui.newVolumesEdit),
+            _folder(ui.newLabelsEdit),
+            self._run(),
+            organs={organ: masks} if masks else {},
+            wait=False,
         )
+        self._start(lambda replace: segment(replace=replace))
 
     def _start(self, work: Callable[[bool], Any]) -> None:
-        self._text = ""
-        self._again = lambda: work(True)
+        """Begin work, which can be done again with leave to replace files.
+
+        Args:
+            work: Gets whether files may be replaced. It is to know all else beforehand, for
+                widgets may show something else when a person is asked.
+        """
+        project = self.logic.opened()
+
+        def again() -> None:
+            if not self.logic.is_open(project):
+                raise SceneError(_OTHER_PROJECT)
+            work(True)
+
+        self._text, self._again = "", again
         work(False)
 
     def _ask_to_replace(self, message: str) -> None:
