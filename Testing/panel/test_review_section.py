@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import slicer
-from harness import wait_for_files
+from harness import show_slice_of, wait_for_files
 
 from aslseg.storage import append_line
 from standin.harness import choose, choose_node, click, run_event_loop
@@ -522,6 +522,34 @@ def test_the_lesion_table_belongs_to_the_segmentation_that_is_chosen(
     run_event_loop(0.1)
     assert person.names("lesionsTable") == []
     assert not ui.csvButton.enabled
+
+
+def press_return_in(table: Any) -> None:
+    from PySide6 import QtGui
+
+    returns = QtGui.QKeySequence("Return")
+    found = [one for one in table.findChildren(QtGui.QShortcut) if one.key == returns]
+    assert len(found) == 1
+    found[0].activated()
+    run_event_loop(0.05)
+
+
+def test_return_goes_to_the_lesion_that_is_chosen_alone(person: Person) -> None:
+    from ASLsegLib.scene.slice_views import current_slice
+
+    table = person.ui.lesionsTable
+    volume = person.load("c0")
+    choose_node(person.ui.resultSelector, person.logic.predictions(volume)["refined"])
+    show_slice_of(volume, 0)
+    assert (table.rowCount, table.currentRow()) == (0, -1)
+    press_return_in(table)  # an error that is shown fails the test
+    person.press(person.ui.measureButton)
+    assert (person.names("lesionsTable"), table.currentRow()) == (["tumour"], -1)
+    press_return_in(table)
+    assert current_slice(volume) == 0
+    table.selectRow(0)
+    press_return_in(table)
+    assert current_slice(volume) != 0
 
 
 def test_an_edit_takes_the_lesion_table_away(person: Person) -> None:

@@ -117,7 +117,10 @@ class ResultsSection(Section):
         self.panel.update_soon()
 
     def _jump(self) -> None:
+        """Show the lesion whose row is chosen; nothing happens where none is."""
         row = self.ui.lesionsTable.currentRow()
+        if not 0 <= row < len(self._lesions):
+            return
         for node in slicer.util.getNodesByClass("vtkMRMLSliceNode"):
             node.JumpSliceByCentering(*self._lesions[row].centroid_ras)
 
