@@ -145,13 +145,13 @@ class _Asked:
     @property
     def lesions_after(self) -> CaseLesions:
         """The decisions that hold afterwards."""
-        latest, decisions = self.lesions.latest, dict(self.lesions.decisions)
-        for lesion, decision in self.changes:
-            latest += 1  # a line each, whose number a lesion gets that had none
+        decisions = dict(self.lesions.decisions)
+        for number, (lesion, decision) in enumerate(self.changes, self.lesions.next_number):
             if decision is None:
                 decisions.pop(lesion.number)
-            else:
-                decisions[lesion.number or latest] = decision
+            else:  # a line each, by which a lesion is numbered that was not
+                decisions[lesion.number or number] = decision
+        latest = self.lesions.latest + len(self.changes)
         return CaseLesions(self.lesions.case_id, dict(sorted(decisions.items())), latest)
 
 

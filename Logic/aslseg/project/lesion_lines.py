@@ -15,7 +15,7 @@ from aslseg.reading import read_lines
 
 MORE = "more"
 """Key of a line: how many lines of the same command follow; it is not there for none."""
-REMEDY = "restore it from a copy, or remove the damaged line"
+REMEDY = "restore it from a copy, or empty the damaged line"
 
 
 def read_lesion_lines(path: Path) -> Iterator[tuple[int, dict[str, Any] | None]]:

@@ -147,11 +147,21 @@ class CaseLesions:
         case_id: The case.
         decisions: By number of the lesion, from 1, in the order of their numbers.
         latest: Number of the last line of the file that they were read from.
+        highest: Number that no lesion of these lines goes beyond, undecided ones among them.
     """
 
     case_id: str
     decisions: Mapping[int, LesionDecision] = field(default_factory=dict)
     latest: int = 0
+    highest: int = 0
+
+    @property
+    def next_number(self) -> int:
+        """What a new lesion is numbered by the next line, as none was before.
+
+        It is the number of the line, unless lines were removed by hand.
+        """
+        return 1 + max(self.latest, self.highest)
 
     def apply(self, labels: Labels, targets: Sequence[Target]) -> Labels:
         """Return a label map with the decisions: candidates taken out, lesions put in.
@@ -240,17 +250,18 @@ def read_lesions(project: Project, case_id: str, lines: int | None = None) -> Ca
     """
     path = _path(project, project.case(case_id).id)
     decisions: dict[int, LesionDecision] = {}
-    number = 0
+    latest = highest = 0
     for number, values in read_lesion_lines(path):
         if lines is not None and number > lines:
             break
         line = _line_of(values, f"{path} is damaged in line {number}")
+        latest, highest = number, max(highest, line.lesion)
         decision = line.decision(f"{path} is damaged in line {number}")
         if decision is None:
             decisions.pop(line.lesion, None)
         else:
             decisions[line.lesion] = decision
-    return CaseLesions(case_id, dict(sorted(decisions.items())), number)
+    return CaseLesions(case_id, dict(sorted(decisions.items())), latest, highest)
 
 
 def put_lesion(
@@ -278,7 +289,7 @@ def put_lesion(
         StorageError: When the folder cannot be written; nothing changes then.
     """
     with putting_lesions(project, case_id, [(lesion, decision)], seen=seen) as lesions:
-        return lesion or lesions.latest, lesions
+        return lesion or lesions.highest, lesions
 
 
 @contextmanager
@@ -336,12 +347,12 @@ def _lines_of(
     """
     inner = {target.name for target in project.targets if target.inside is not None}
     lines = []
-    for new, (lesion, decision) in enumerate(changes, start=1 + before.latest):
+    for index, (lesion, decision) in enumerate(changes):
         if decision is not None and decision.target not in inner:
             msg = f"'{decision.target}' is no target inside another one, so it has no lesions."
             raise ProjectError(msg)
-        # A new number is that of no lesion before, nor of one that is gone.
-        line = _Line.of(lesion or new, decision, more=len(changes) + before.latest - new)
+        number = lesion or before.next_number + index
+        line = _Line.of(number, decision, more=len(changes) - 1 - index)
         if len(line.model_dump_json()) > MOST_LINE_BYTES - _SPACES_BYTES:
             msg = (
                 f"The outline of a lesion of case {before.case_id} is too long to be kept; divide "

@@ -40,6 +40,8 @@ from aslseg.schema_1 import predictions_folder
 from aslseg.storage import append_line, copy_atomic, inside
 from aslseg.targets import Target, lesion_targets
 
+_REMEDY = "restore it from a copy, or remove the damaged line"
+
 What = Literal["accepted", "corrected", "labelled", "rejected", "undone", "removed"]
 
 
@@ -266,18 +268,15 @@ def history(project: Project) -> tuple[Review, ...]:
         ProjectError: When the file is damaged, or names a file outside of `labels/`.
     """
     path = project.folder / REVIEWS
-    remedy = "restore it from a copy, or remove the damaged line"
-    lines = read_lines(path, ProjectError, remedy)
-    return tuple(
-        _review_of(values, f"{path} is damaged in line {n}", remedy) for n, values in lines
-    )
+    lines = read_lines(path, ProjectError, _REMEDY)
+    return tuple(_review_of(values, f"{path} is damaged in line {n}") for n, values in lines)
 
 
-def _review_of(values: Any, damaged: str, remedy: str) -> Review:
+def _review_of(values: Any, damaged: str) -> Review:
     try:
         return _REVIEW.validate_python(values)
     except ValidationError as error:
-        msg = f"{damaged} ({finding_in_line(error)}); {remedy}."
+        msg = f"{damaged} ({finding_in_line(error)}); {_REMEDY}."
         raise ProjectError(msg) from error
 
 
@@ -411,8 +410,10 @@ def _noted(folder: Path, review: Mapping[str, Any]) -> Iterator[None]:
 def _append(folder: Path, review: Mapping[str, Any]) -> int:
     """Write the line of a decision; return how long the file was without it."""
     path = folder / REVIEWS
-    number = 1 + (path.read_bytes().count(b"\n") if path.exists() else 0)
-    return append_line(path, {**review, "number": number})
+    known = (values or {} for _, values in read_lines(path, ProjectError, _REMEDY))
+    numbers = [found for one in known if isinstance(found := one.get("number"), int)]
+    # No number is given twice, though lines were removed by hand.
+    return append_line(path, {**review, "number": 1 + max(numbers, default=0)})
 
 
 CaseState = Literal[

@@ -110,6 +110,31 @@ def test_decisions_can_be_read_as_they_were(project: Project) -> None:
     assert project.lesion_lines() == {"c2": 2}
 
 
+def test_decisions_that_are_read_as_they_were_do_not_count_a_later_line(project: Project) -> None:
+    for k in (2, 4, 6):
+        put_lesion(project, "c2", deleted(block(k, 2, 2)))
+    assert read_lesions(project, "c2", 2).latest == 2
+    with pytest.raises(ProjectError, match="elsewhere meanwhile"):
+        put_lesion(project, "c2", None, lesion=1, seen=read_lesions(project, "c2", 2).latest)
+
+
+@pytest.mark.parametrize("instead", [b"", b"\n"])
+def test_no_lesion_takes_the_number_of_another_where_a_line_was_damaged(
+    project: Project, instead: bytes
+) -> None:
+    """The line was removed, or emptied."""
+    for k in (1, 3, 5, 7):
+        put_lesion(project, "c2", deleted(block(k, 2, 2)))
+    before = read_lesions(project, "c2").decisions
+    path = project.lesion_path("c2")
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(lines[0] + instead + b"".join(lines[2:]))
+    number, lesions = put_lesion(project, "c2", deleted(block(8, 5, 5)))
+    assert number == 5
+    assert lesions.decisions.keys() == {1, 3, 4, 5}
+    assert lesions.decisions[4].found.equals(before[4].found)
+
+
 def test_another_programs_decision_is_not_overwritten(project: Project) -> None:
     seen = read_lesions(project, "c2").latest
     put_lesion(project, "c2", accepted(block(1, 1, 1)))

@@ -215,6 +215,19 @@ def test_a_line_that_a_crash_cut_off_is_no_decision(project: Project, run: RunFo
     assert [(r.number, r.case_id) for r in decisions(project)] == [(1, "c2"), (2, "c3")]
 
 
+def test_undoing_takes_one_decision_back_where_a_damaged_line_was_removed(
+    project: Project, run: RunFolder
+) -> None:
+    reject(project, "c3", run)
+    undo_last(project)
+    accept(project, run, "c2")
+    path = project.folder / "reviews.jsonl"
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[1:]))
+    accept(project, run, "c3")
+    undo_last(project)
+    assert [(one.case_id, one.what) for one in decisions(project)] == [("c2", "accepted")]
+
+
 def test_a_damaged_file_of_decisions_is_refused(project: Project, run: RunFolder) -> None:
     reject(project, "c2", run)
     path = project.folder / "reviews.jsonl"
