@@ -240,6 +240,67 @@ def test_a_lesion_that_grew_is_added_and_taken_back(reviewer: Reviewer) -> None:
     assert (reviewer.shown[grown] == LIVER).all()
 
 
+@pytest.mark.parametrize("name", ["liver", "tumour"])
+def test_lesions_are_decided_in_the_segments_that_are_saved(reviewer: Reviewer, name: str) -> None:
+    """Beside what was edited lies what was predicted since, which is not saved."""
+    from ASLsegLib.scene.provenance import read_provenance
+    from ASLsegLib.scene.segmentations import find_prediction
+
+    volume, targets = reviewer.logic.case_node(CASE), reviewer.logic.targets()
+    segmentation = find_prediction(volume, "refined").GetSegmentation()
+    segment_id = segmentation.GetSegmentIdBySegmentName(name)
+    mask = a_lesion_label() == {"liver": LIVER, "tumour": TUMOUR}[name]
+    mask[5, 20, 20:23] = mask[2, 8, 8:11] = False
+    write_mask(find_prediction(volume, "refined"), segment_id, mask, volume)
+    provenance = read_provenance(segmentation.GetSegment(segment_id))
+    write_labels(volume, a_lesion_label(), targets, provenance, may_replace=lambda _: False)
+    assert segmentation.GetNumberOfSegments() == 3
+    reviewer.panel.update()
+    reviewer.press(reviewer.ui.lesionDeleteButton)
+    assert (reviewer.shown[3:6, 10:14, 10:14] == LIVER).all()
+    reviewer.press(reviewer.ui.undoButton)
+    assert (reviewer.shown[3:6, 10:14, 10:14] == TUMOUR).all()
+    reviewer.logic.draw_lesion(None)
+    drawn_in = segmentation.GetSegment(reviewer.logic.segment_of_drawing())
+    assert drawn_in.GetName() == "tumour"
+
+
+def test_a_case_stays_in_the_scene_while_the_engine_works_on_it(
+    reviewer: Reviewer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logic = reviewer.logic
+    volume = logic.working_on = logic.case_node(CASE)
+    with monkeypatch.context() as patch:
+        patch.setattr(type(logic.engine), "is_busy", property(lambda _: True))
+        assert not logic.release_case(CASE)
+    assert logic.case_node(CASE) is volume
+    assert logic.release_case(CASE)
+    assert logic.case_node(CASE) is None
+
+
+@pytest.mark.parametrize("is_missed", [True, False])
+def test_a_lesion_that_cannot_be_written_is_still_being_drawn(
+    reviewer: Reviewer, monkeypatch: pytest.MonkeyPatch, is_missed: bool
+) -> None:
+    from aslseg.errors import StorageError
+
+    def full(*_: Any, **__: Any) -> None:
+        msg = "Cannot write: the disk is full; free some space and try again."
+        raise StorageError(msg)
+
+    reviewer.logic.draw_lesion(None if is_missed else 0)
+    draw_missed(reviewer)
+    before = list(reviewer.logic.lesion_review.rows)
+    with monkeypatch.context() as patch:
+        patch.setattr("aslseg.project.lesions.put_lesion", full)
+        with pytest.raises(StorageError, match="disk is full"):
+            reviewer.logic.take_drawn()
+    assert reviewer.logic.is_drawing
+    assert reviewer.logic.lesion_review.rows == before
+    reviewer.press(reviewer.ui.lesionAcceptButton)
+    assert list(reviewer.on_disk().values()) == ["added" if is_missed else "edited"]
+
+
 def test_handles_of_boxes_go_when_their_lesion_or_case_is_decided(reviewer: Reviewer) -> None:
     from ASLsegLib.scene.prompts import box_node
 

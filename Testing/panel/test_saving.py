@@ -35,6 +35,27 @@ def logic(open_module: Callable[..., Any], tmp_path: Path) -> Any:
     return made
 
 
+def test_a_label_of_sam_that_is_taken_back_is_as_before_it_was_saved(logic: Any) -> None:
+    from ASLsegLib.scene.hidden_segments import show_hidden
+    from ASLsegLib.scene.prompts import box_node
+    from ASLsegLib.scene.provenance import Provenance
+    from ASLsegLib.scene.segmentations import find_prediction, is_approved, write_prediction
+    from ASLsegLib.scene.segments import parts_of, segment_ids
+
+    volume, targets = logic.case_node("ct"), logic.targets()
+    box = box_node(volume, "liver", (5, 5, 18, 15), 3)
+    origin = Provenance("sam", "sam", prompted=True)
+    write_prediction(volume, parts_of(liver_mask().astype(np.uint8), targets), targets, origin)
+    node = find_prediction(volume, "sam")
+    show_hidden(node, segment_ids(node))
+    logic.save_label(node)
+    assert is_approved(node)
+    assert not box.GetDisplayNode().GetHandlesInteractive()
+    logic.undo_decision()
+    assert not is_approved(node)
+    assert box.GetDisplayNode().GetHandlesInteractive()
+
+
 def test_volumes_are_added_as_those_of_a_patient(logic: Any, tmp_path: Path) -> None:
     from aslseg.data.images import write_volume
     from aslseg.project.patients import with_patients

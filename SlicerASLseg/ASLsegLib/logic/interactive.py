@@ -297,6 +297,13 @@ class InteractiveLogic(UndoLogic, OrganMaskLogic):
         self._prompts_changed(growth.volume)
         return True
 
+    def release_case(self, case_id: str) -> bool:
+        """Take a case out of the scene, unless the engine works on it; see `UndoLogic`."""
+        about = self.working_on
+        if self.engine.is_busy and about is not None and about is self.case_node(case_id):
+            return False
+        return super().release_case(case_id)
+
     def forget_scene(self) -> None:
         """Forget nodes that go away with the scene."""
         super().forget_scene()

@@ -33,8 +33,10 @@ from ASLsegLib.scene.lesion_masks import lacking_segments
 from ASLsegLib.scene.provenance import source_of
 from ASLsegLib.scene.resting_boxes import rest_boxes, wake_boxes
 from ASLsegLib.scene.segmentations import (
+    SOURCES,
     accept_prediction,
     find_prediction,
+    is_approved,
     is_as_written,
     note_saved,
     reopen_prediction,
@@ -192,11 +194,21 @@ class LabelSavingLogic(ProjectLogic, ExportLogic):
             msg = f"The last decision is another one by now ({last or 'none'}); look again."
             raise SceneError(msg)
         project, undone = review.undo_last(project)
-        node = self.refined_node(undone.case_id)
-        if node is not None:
-            reopen_prediction(node)
-            wake_boxes(volume_of_prediction(node), _SAVED)
+        self._reopen(undone.case_id)
         return self.updated(project)
+
+    def _reopen(self, case_id: str) -> None:
+        """Let what is shown of a case be as before it was saved, whichever prediction that was."""
+        volume = self.case_node(case_id)
+        if volume is None:
+            return
+        shown_on = [one for one in (volume, hardened_copy(volume)) if one is not None]
+        for one in shown_on:
+            nodes = (find_prediction(one, source) for source in SOURCES)
+            for node in (found for found in nodes if found is not None):
+                if source_of(node) == "refined" or is_approved(node):
+                    reopen_prediction(node)
+            wake_boxes(one, _SAVED)
 
     def _drawn(self, node: Any, volume: Any, case_id: str, questions: Questions) -> DrawnLabel:
         """Read what is shown of a case, after all questions.

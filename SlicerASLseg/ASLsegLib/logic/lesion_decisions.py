@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ASLsegLib.logic.history import Change
-from ASLsegLib.logic.lesion_drawing import LesionDrawingLogic
+from ASLsegLib.logic.lesion_drawing import Drawing, LesionDrawingLogic
 from ASLsegLib.logic.lesion_review import GONE
 from ASLsegLib.logic.questions import REFUSE, Questions, require_yes
 from ASLsegLib.scene.lesion_masks import exchange_voxels, require_segments, together, without
@@ -82,27 +82,35 @@ class LesionDecisionLogic(LesionDrawingLogic):
         self._require_no_label(review.case_id)
         node, volume = self._shown(review.case_id)
         added, removed = drawing.voxels(node, volume, self.targets())
-        self._drawing = None
         if added is None and removed is None:
+            self._drawing = None
             self.lesions_changed.emit()
             return None
+        rows, self._drawing = list(review.rows), None
+        try:
+            return self._decide_as_drawn(drawing, added, removed)
+        except Exception:  # nothing is decided: the lesion is still being drawn
+            self._drawing, review.rows[:] = drawing, rows
+            raise
+
+    def _decide_as_drawn(
+        self, drawing: Drawing, added: BoxedMask | None, removed: BoxedMask | None
+    ) -> int:
+        """Decide about what was drawn, some voxels of which were added or removed; see above."""
+        outside = without(added, drawing.parent_before)
         row = self._row_of_drawing(drawing)
         if row is None:
             if added is None:
                 msg = "Nothing was added: draw the lesion, or place a prompt in it, and accept."
-                self._drawing = drawing
                 raise SceneError(msg)
-            row = self._append(drawing.target, added, without(added, drawing.parent_before))
-        else:
-            lesion = self._row(row)
-            outside = together(lesion.outside, without(added, drawing.parent_before))
-            review.rows[row] = replace(lesion, outside=outside)
-            own = lesion.voxels if lesion.shown else None
-            mask = without(together(own, added), removed)
-            what = "added" if lesion.found is None else "edited"
-            self._decide(
-                row, what if mask else "deleted", mask, f"edit lesion {row + 1}", drawn=True
-            )
+            return self._append(drawing.target, added, outside)
+        lesion = self._row(row)
+        self._review().rows[row] = replace(lesion, outside=together(lesion.outside, outside))
+        own = lesion.voxels if lesion.shown else None
+        mask = without(together(own, added), removed)
+        what = "added" if lesion.found is None else "edited"
+        word = f"edit lesion {row + 1}"
+        self._decide(row, what if mask else "deleted", mask, word, drawn=True)
         return row
 
     def finish_lesions(self, *, wait: bool = True, questions: Questions = REFUSE) -> Project | None:

@@ -16,8 +16,13 @@ from ASLsegLib.engine.background import Signal
 from ASLsegLib.logic.history import Change
 from ASLsegLib.logic.review import ReviewLogic
 from ASLsegLib.scene.case_nodes import case_of
-from ASLsegLib.scene.lesion_masks import require_segments, target_mask, without
-from ASLsegLib.scene.segmentations import is_as_written, latest_segments, rounds_shown
+from ASLsegLib.scene.lesion_masks import (
+    counted_segment,
+    require_segments,
+    target_mask,
+    without,
+)
+from ASLsegLib.scene.segmentations import is_as_written, rounds_shown
 from ASLsegLib.scene.volumes import SceneError
 
 if TYPE_CHECKING:
@@ -181,7 +186,8 @@ class LesionDrawingLogic(ReviewLogic):
             SceneError: When none is being drawn.
         """
         node, _ = self._shown(self._review().case_id)
-        return latest_segments(node, self.targets()).get(self.drawn_target, "")
+        drawing = self._drawing
+        return "" if drawing is None else counted_segment(node, drawing.target, self.targets())
 
     def _review(self) -> LesionReview:
         if self.lesion_review is None:

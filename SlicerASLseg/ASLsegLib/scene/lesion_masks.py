@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ASLsegLib.scene.provenance import is_changed, read_provenance, target_of, write_provenance
-from ASLsegLib.scene.segmentations import latest_segments
 from ASLsegLib.scene.segments import Part, combined, read_part, write_part
 from ASLsegLib.scene.shown_labels import choose_segments
 from ASLsegLib.scene.volumes import SceneError
@@ -79,6 +78,17 @@ def target_mask(
     return found
 
 
+def counted_segment(node: Any, target: Target, targets: Sequence[Target]) -> str:
+    """Return the id of the segment that what a target gets is drawn in; empty for none.
+
+    It is one that counts as the target, and so is saved: one of ours where there is any.
+    """
+    ids = _segments_of(node, target, targets)
+    segmentation = node.GetSegmentation()
+    ours = [n for n in ids if read_provenance(segmentation.GetSegment(n)) is not None]
+    return next(reversed(ours or ids), "")
+
+
 def move_voxels(
     node: Any,
     volume: Any,
@@ -109,8 +119,7 @@ def move_voxels(
     changes = [(n, np.greater) for n in _segments_of(node, out_of, targets)]
     if into is not None:
         require_segments(node, targets, {into.name})
-        drawn = _segments_of(node, into, targets)[-1]
-        changes.append((latest_segments(node, targets).get(into.name, drawn), np.logical_or))
+        changes.append((counted_segment(node, into, targets), np.logical_or))
     for segment_id, rule in changes:
         segment = node.GetSegmentation().GetSegment(segment_id)
         before = read_part(node, segment_id, volume)
