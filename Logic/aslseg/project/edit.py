@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import filecmp
+import os
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +18,12 @@ from aslseg.project.project import (
     open_project,
     replacing_project,
     validated,
+    write_project,
 )
 from aslseg.project.remote_run import open_remote_runs
 from aslseg.project.review import history, note_removal
 from aslseg.project.run_folder import RunFolder, refuse_foreign_results, runs_of
+from aslseg.storage import copy_atomic, storage_errors
 from aslseg.targets import Target
 
 
@@ -58,9 +62,11 @@ def rename_case(project: Project, case_id: str, name: str) -> Project:
         current = open_project(project.folder)
         case = current.case(case_id)
         updated = with_renamed(current, case_id, name)
-        with replacing_project(updated):
-            if case.label is not None:
-                current.label_path(case).rename(updated.label_path(updated.case(name)))
+        renamed = updated.case(name)
+        if case.label is None or renamed.label == case.label:
+            write_project(updated)
+        else:
+            _move_label(current.label_path(case), updated.label_path(renamed), updated)
     return updated
 
 
@@ -75,7 +81,7 @@ def with_renamed(project: Project, case_id: str, name: str) -> Project:
     renamed = _renamed(project, case, name)
     refuse_foreign_results(project.folder, [renamed])
     if renamed.label not in (None, case.label):
-        _refuse_taken(project, renamed.label_place)
+        _refuse_taken(project, case, renamed.label_place)
     return validated(project, cases=tuple(renamed if c is case else c for c in project.cases))
 
 
@@ -184,15 +190,45 @@ def _renamed(project: Project, case: Case, name: str) -> Case:
         raise ProjectError(msg) from error
 
 
-def _refuse_taken(project: Project, label: Path) -> None:
-    """Refuse a place that has a file, unless it is one that the project moves away before."""
+def _move_label(old: Path, new: Path, updated: Project) -> None:
+    """Give a label map another place with the project that names it there.
+
+    Whenever this is broken off, the label map is where `project.json` says.
+    """
+    is_same = new.exists() and os.path.samestat(old.lstat(), new.lstat())
+    with replacing_project(updated):
+        if not is_same:
+            copy_atomic(old, new)
+    with storage_errors(old):
+        if is_same:  # on a disk on which both names are one
+            old.rename(new)
+        else:
+            old.unlink(missing_ok=True)
+
+
+def _refuse_taken(project: Project, case: Case, label: Path) -> None:
+    """Refuse a place that has a file for the label map of a case that is renamed.
+
+    A file that the project moves away before may be there, and one that no case has and that is the
+    same label map: a renaming that was broken off left it.
+    """
     path = project.folder / label
     if not path.exists():
         return
-    on_disk = {case.label for case in open_project(project.folder).cases}
-    if label not in on_disk - {case.label for case in project.cases}:
+    taken = {other.label for other in project.cases}
+    given_up = {other.label for other in open_project(project.folder).cases} - taken
+    is_own = label not in taken and _are_equal(project.folder / case.label_place, path)
+    if label not in given_up and not is_own:
         msg = f"{path} exists already; move it away, or choose another name."
         raise ProjectError(msg)
+
+
+def _are_equal(path: Path, other: Path) -> bool:
+    """Tell whether two files are there and have the same content."""
+    try:
+        return filecmp.cmp(path, other, shallow=False)
+    except OSError:
+        return False
 
 
 def _refuse_known(project: Project, case: Case) -> None:

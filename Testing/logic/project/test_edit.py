@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -83,6 +87,57 @@ def test_a_file_in_the_way_is_not_replaced(project: Project) -> None:
     assert other.read_bytes() == b"somebody's"
     assert open_project(project.folder) == project
     assert project.label_path(project.case("c0")).exists()
+
+
+@contextmanager
+def broken_off(*, replaced: bool) -> Iterator[None]:
+    """Break off what replaces project.json, before it does or right after."""
+    replace = Path.replace
+
+    def broken(path: Path, target: Path) -> Path:
+        is_project = Path(target).name == "project.json"
+        if replaced or not is_project:
+            replace(path, target)
+        if is_project:
+            raise KeyboardInterrupt
+        return Path(target)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Path, "replace", broken)
+        yield
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_renaming_that_is_broken_off_leaves_the_label_map_where_the_case_has_it(
+    project: Project, *, replaced: bool
+) -> None:
+    drawn = project.load_labels(project.case("c0")).labels
+    with broken_off(replaced=replaced), pytest.raises(KeyboardInterrupt):
+        rename_case(project, "c0", "first")
+    now = open_project(project.folder)
+    name, other = ("first", "c0") if replaced else ("c0", "first")
+    assert (now.load_labels(now.case(name)).labels == drawn).all()
+    renamed = rename_case(now, name, other)
+    assert (renamed.load_labels(renamed.case(other)).labels == drawn).all()
+    assert not (project.folder / "labels" / f"{name}.nii.gz").exists()
+
+
+def test_a_label_map_is_renamed_where_both_names_are_one_file(project: Project) -> None:
+    """As on a disk that takes letters of both cases for the same."""
+    old, new = (project.folder / "labels" / f"{name}.nii.gz" for name in ("c0", "C0"))
+    content = old.read_bytes()
+    with suppress(FileExistsError):  # it is such a disk
+        os.link(old, new)
+    rename_case(project, "c0", "C0")
+    assert new.read_bytes() == content
+
+
+def test_the_same_label_map_of_another_case_is_not_shared(project: Project) -> None:
+    case, other = project.case("c0"), project.folder / "labels" / "first.nii.gz"
+    shutil.copy(project.label_path(project.case("c1")), other)
+    write_project(project.with_case(case.model_copy(update={"label": Path("labels/first.nii.gz")})))
+    with pytest.raises(ProjectError, match="exists already"):
+        rename_case(project, "c1", "first")
 
 
 def test_a_case_that_a_run_knows_keeps_its_name(project: Project) -> None:
