@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from aslseg.project.case import Case
+from aslseg.project.case import HISTORY, REVIEWS, Case
 from aslseg.project.labels import keep_history
 from aslseg.project.lesions import set_lesions_aside
 from aslseg.project.project import Project
-from aslseg.storage import inside
+from aslseg.project.review import note_removal
+from aslseg.storage import inside, whole_lines
 
 
 def drawn_files(project: Project, case: Case) -> list[Path]:
@@ -21,19 +24,57 @@ def drawn_files(project: Project, case: Case) -> list[Path]:
     return [inside(project.folder, place) for place in places]
 
 
-def set_drawn_aside(project: Project, case: Case) -> list[Path | None]:
-    """Copy label map and masks of a case to the history, and move its decisions about lesions.
-
-    Args:
-        project: The project; the caller holds its lock.
-        case: Whose they are.
+def keep_drawn(project: Project, case: Case) -> list[Path | None]:
+    """Copy label map and masks of a case to the history.
 
     Returns:
         The copies of `drawn_files`; None for one that is missing.
 
     Raises:
-        StorageError: When the folder cannot be written.
+        StorageError: When one cannot be read, or the folder cannot be written.
     """
-    copies = [keep_history(path) for path in drawn_files(project, case)]
+    return [keep_history(path) for path in drawn_files(project, case)]
+
+
+@contextmanager
+def ending_decisions(project: Project) -> Iterator[Callable[[Case], None]]:
+    """End what people decided about cases; it holds as before if the body fails.
+
+    What else can fail is best done before, for a process that is killed brings nothing back.
+
+    Args:
+        project: The project; the caller holds its lock.
+
+    Yields:
+        What ends the decisions about a case, those about its lesions go to the history; it raises
+        StorageError when the folder cannot be written.
+    """
+    reviews = project.folder / REVIEWS
+    moved: list[tuple[Path, Path]] = []
+    lengths: list[int] = []
+
+    def end(case: Case) -> None:
+        moved.extend(_move_lesions(project, case))
+        if reviews.exists():
+            lengths.append(sum(map(len, whole_lines(reviews.read_bytes()))))
+        note_removal(project.folder, case)
+
+    try:
+        yield end
+    except BaseException:
+        for kept, path in moved:
+            with suppress(OSError):
+                kept.rename(path)
+        if lengths:
+            with suppress(OSError), reviews.open("rb+") as file:
+                file.truncate(lengths[0])
+        raise
+
+
+def _move_lesions(project: Project, case: Case) -> list[tuple[Path, Path]]:
+    """Set the decisions about a case's lesions aside; return where they are kept, and were."""
+    path = project.lesion_path(case.id)
+    folder = path.parent / HISTORY
+    before = {*folder.glob("*")}
     set_lesions_aside(project.folder, case.id)
-    return copies
+    return [(kept, path) for kept in {*folder.glob("*")} - before]

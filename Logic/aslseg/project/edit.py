@@ -10,7 +10,7 @@ from pathlib import Path
 
 from aslseg.errors import ProjectError, refuse_unknown, short
 from aslseg.project.case import LABEL_SUFFIX, LABELS, Case
-from aslseg.project.drawn import drawn_files, set_drawn_aside
+from aslseg.project.drawn import drawn_files, ending_decisions, keep_drawn
 from aslseg.project.lock import changing
 from aslseg.project.project import (
     Project,
@@ -21,7 +21,7 @@ from aslseg.project.project import (
     write_project,
 )
 from aslseg.project.remote_run import open_remote_runs
-from aslseg.project.review import history, note_removal
+from aslseg.project.review import history
 from aslseg.project.run_folder import RunFolder, refuse_foreign_results, runs_of
 from aslseg.storage import copy_atomic, storage_errors
 from aslseg.targets import Target
@@ -96,14 +96,17 @@ def remove_cases(project: Project, case_ids: Collection[str]) -> tuple[Project, 
 
     Raises:
         ProjectError: When there is no such case, or a run is being worked on; nothing changes then.
-        StorageError: When the folder cannot be written.
+        StorageError: When a label map or mask cannot be read, or the folder cannot be written; the
+            cases and all decisions about them stay then.
     """
     with changing(open_project(project.folder).folder):
         current = open_project(project.folder)
         updated = without_cases(current, case_ids)
         gone = [current.case(name) for name in dict.fromkeys(case_ids)]
-        with replacing_project(updated):
-            removals = [_set_aside(current, case) for case in gone]
+        with ending_decisions(current) as end, replacing_project(updated):
+            removals = [_kept(current, case) for case in gone]
+            for case in gone:
+                end(case)
         for path in (path for case in gone for path in drawn_files(current, case)):
             path.unlink(missing_ok=True)  # its copy is in the history
     return updated, removals
@@ -268,8 +271,7 @@ def _elsewhere(project: Project) -> list[str]:
     return [f"{name} of {note.host}" for name, note in runs.items()]
 
 
-def _set_aside(project: Project, case: Case) -> Removal:
-    copies = set_drawn_aside(project, case)
-    kept = copies[0] if case.label else None
-    note_removal(project.folder, case)
-    return Removal(case.id, project.image_path(case), kept)
+def _kept(project: Project, case: Case) -> Removal:
+    """Copy what was drawn of a case to the history."""
+    copies = keep_drawn(project, case)
+    return Removal(case.id, project.image_path(case), copies[0] if case.label else None)

@@ -7,13 +7,12 @@ from aslseg.data.volume import Geometry
 from aslseg.errors import ProjectError
 from aslseg.project.case import Case
 from aslseg.project.create import refuse_same_images
-from aslseg.project.drawn import drawn_files, set_drawn_aside
+from aslseg.project.drawn import drawn_files, ending_decisions, keep_drawn
 from aslseg.project.image_digests import remember, stamp_of
 from aslseg.project.labels import load_labels
 from aslseg.project.lesions import read_lesions
 from aslseg.project.lock import changing
 from aslseg.project.project import Project, open_project, replacing_project
-from aslseg.project.review import note_removal
 from aslseg.project.run_folder import run_named
 from aslseg.project.run_tables import REFINED
 from aslseg.storage import sha256_of
@@ -33,7 +32,7 @@ def renew_image(project: Project, case_id: str, *, keep: bool | None = None) -> 
         ProjectError: When there is no such case, nobody has said what shall become of these, or
             what is kept counts voxels of the image of before and this one has others.
         ImageError: When the image cannot be used, or what is kept does not lie on it.
-        StorageError: When the folder cannot be written.
+        StorageError: When the folder cannot be written; nothing that was decided changes then.
     """
     with changing(open_project(project.folder).folder):
         current = open_project(project.folder)
@@ -59,10 +58,10 @@ def renew_image(project: Project, case_id: str, *, keep: bool | None = None) -> 
                 load_labels(current.label_path(case), volume.geometry, current.targets)
         updated = current.with_case(case.model_copy(update={"image_sha256": digest}))
         refuse_same_images(updated)
-        with replacing_project(updated):
+        with ending_decisions(current) as end, replacing_project(updated):
             if keep is False:
-                set_drawn_aside(current, current.case(case_id))
-                note_removal(current.folder, current.case(case_id))
+                keep_drawn(current, current.case(case_id))
+                end(current.case(case_id))
         for file in drawn if keep is False else []:
             file.unlink(missing_ok=True)  # its copy is in the history
     remember(updated.folder, {case_id: [stamp, digest]})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -12,14 +12,16 @@ import pytest
 
 from aslseg.data.images import read_labelmap, write_volume
 from aslseg.data.volume import Labelmap
-from aslseg.errors import ProjectError
+from aslseg.errors import ProjectError, StorageError
 from aslseg.events import Monitor
 from aslseg.project.case import CaseFiles
 from aslseg.project.case_changes import CaseChanges, change_cases
 from aslseg.project.create import add_cases
 from aslseg.project.edit import remove_cases, rename_case, restyle_targets
+from aslseg.project.lesions import LesionDecision, boxed, put_lesion, read_lesions
 from aslseg.project.project import Project, open_project, write_project
 from aslseg.project.remote_run import RemoteRun, write_remote_run
+from aslseg.project.renew_image import renew_image
 from aslseg.project.review import decisions, draw, reject, undo_last
 from aslseg.project.run_folder import create_run
 from aslseg.project.running import running
@@ -221,6 +223,57 @@ def test_several_cases_are_removed_all_or_none(project: Project) -> None:
     assert project.label_path(project.case("c0")).exists()
     updated, _ = remove_cases(project, ["c0", "c2", "c0"])
     assert len(updated.cases) == len(project.cases) - 2
+
+
+def decided_lesions(project: Project, case_id: str) -> list[int]:
+    return [*read_lesions(project, case_id).decisions]
+
+
+@pytest.fixture
+def decided(project: Project) -> Project:
+    """A project with a review of case c2 and a lesion that was added to it."""
+    labels = a_patient(2)[1]
+    drawn = draw(project, "c2", labels)
+    put_lesion(drawn, "c2", LesionDecision("added", "tumour", None, boxed(labels.labels == 2)))
+    return open_project(project.folder)
+
+
+def test_a_refused_removal_ends_no_decision(decided: Project, tmp_path: Path) -> None:
+    label = decided.label_path(decided.case("c0"))
+    label.rename(tmp_path / "elsewhere.nii.gz")
+    try:
+        label.symlink_to(tmp_path / "elsewhere.nii.gz")
+    except OSError:
+        pytest.skip("this system makes no links for this user")
+    reviews = (decided.folder / "reviews.jsonl").read_bytes()
+    with pytest.raises(StorageError, match="lies outside"):
+        remove_cases(decided, ["c2", "c0"])
+    assert open_project(decided.folder) == decided
+    assert decided_lesions(decided, "c2") == [1]
+    assert [review.case_id for review in decisions(decided)] == ["c2"]
+    assert (decided.folder / "reviews.jsonl").read_bytes() == reviews
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(lambda project: remove_cases(project, ["c2", "c3"]), id="remove"),
+        pytest.param(lambda project: renew_image(project, "c2", keep=False), id="renew"),
+    ],
+)
+def test_decisions_hold_again_when_the_project_cannot_be_replaced(
+    decided: Project, change: Callable[[Project], object]
+) -> None:
+    write_volume(a_patient(9)[0], decided.image_path(decided.case("c2")))
+    reviews = (decided.folder / "reviews.jsonl").read_bytes()
+    with broken_off(replaced=False), pytest.raises(KeyboardInterrupt):
+        change(decided)
+    assert open_project(decided.folder) == decided
+    assert decided_lesions(decided, "c2") == [1]
+    assert (decided.folder / "reviews.jsonl").read_bytes() == reviews
+    change(decided)
+    assert not decided.lesion_path("c2").exists()
+    assert decisions(open_project(decided.folder)) == ()
 
 
 def test_nothing_is_removed_while_a_run_is_being_worked_on(project: Project) -> None:
