@@ -30,7 +30,8 @@ def renew_image(project: Project, case_id: str, *, keep: bool | None = None) -> 
 
     Raises:
         ProjectError: When there is no such case, nobody has said what shall become of these, or
-            what is kept counts voxels of the image of before and this one has others.
+            what is kept counts voxels of the image of before and this one has others, or nothing
+            is left that tells which that one had.
         ImageError: When the image cannot be used, or what is kept does not lie on it.
         StorageError: When the folder cannot be written; nothing that was decided changes then.
     """
@@ -53,7 +54,8 @@ def renew_image(project: Project, case_id: str, *, keep: bool | None = None) -> 
             facts = case.model_dump(include={"id", "image", "split", "patient"})
             case = Case.model_validate(facts)
         else:
-            _refuse_other_voxels(current, case, volume.geometry)
+            if digest != case.image_sha256:
+                _refuse_other_voxels(current, case, volume.geometry)
             if case.label is not None:
                 load_labels(current.label_path(case), volume.geometry, current.targets)
         updated = current.with_case(case.model_copy(update={"image_sha256": digest}))
@@ -84,13 +86,19 @@ def _refuse_other_voxels(project: Project, case: Case, geometry: Geometry) -> No
             if one.run
         ),
     ]
-    if all(read_geometry(path).matches(geometry) for path in places if path.exists()):
+    there = [path for path in places if path.exists()]
+    if there and all(read_geometry(path).matches(geometry) for path in there):
         return
     slices = "organ masks" if case.complete_slices is None else "complete slices"
     what = "decisions about lesions" if lesions else slices
+    why = "the one that is there now has other voxels; put"
+    if not there:
+        why = (
+            "whether the one that is there now has the same cannot be told, for the run or file "
+            "that they were made on is gone; restore that, or put"
+        )
     msg = (
-        f"The {what} of case {case.id} are kept by voxels of the image of before, and the one that "
-        "is there now has other voxels; put what was drawn and decided into the history "
-        "(--set-aside)."
+        f"The {what} of case {case.id} are kept by voxels of the image of before, and {why} what "
+        "was drawn and decided into the history (--set-aside)."
     )
     raise ProjectError(msg)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -189,6 +190,23 @@ def test_decided_lesions_are_not_kept_for_an_image_of_other_voxels(project: Proj
     crop_image(open_project(project.folder), "c2")
     with pytest.raises(ProjectError, match=r"decisions about lesions .* c2 .* other voxels"):
         renew_image(project, "c2", keep=True)
+    renew_image(project, "c2", keep=False)
+    assert read_lesions(open_project(project.folder), "c2").decisions == {}
+
+
+def test_decided_lesions_are_not_kept_where_no_run_tells_the_voxels_of_before(
+    project: Project,
+) -> None:
+    run = RunFolder(project.folder / "runs" / "a")
+    write_labelmap(a_patient(2)[1], run.predictions(1, "c2") / "refined.nii.gz")
+    lesion = boxed(a_patient(2)[1].labels == 2)
+    put_lesion(project, "c2", LesionDecision("deleted", "tumour", lesion, None, "a", 1))
+    shutil.rmtree(run.path)
+    renew_image(project, "c2", keep=True)  # the same image
+    crop_image(project, "c2")
+    with pytest.raises(ProjectError, match=r"lesions of case c2 .* is gone; .*--set-aside"):
+        renew_image(project, "c2", keep=True)
+    assert open_project(project.folder) == project
     renew_image(project, "c2", keep=False)
     assert read_lesions(open_project(project.folder), "c2").decisions == {}
 
