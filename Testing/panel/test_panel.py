@@ -136,6 +136,50 @@ def test_segmenting_shows_four_nodes_and_never_blocks_the_application(
     assert at_project.ui.resultSelector.currentNode() is refined
 
 
+@pytest.mark.parametrize("by", ["selector", "table"])
+def test_an_answer_about_another_volume_than_the_chosen_one_is_shown_when_that_is_chosen(
+    at_project: Clicks, by: str
+) -> None:
+    ui, logic = at_project.ui, at_project.logic
+    volumes = {case: at_project.load_case(case) for case in ("c3", "c2")}
+
+    def choose_volume(case: str) -> None:
+        if by == "table":
+            at_project.choose_case(case)
+            click(ui.loadCaseButton)
+        else:
+            choose_node(ui.inputVolumeSelector, volumes[case])
+        wait_until(lambda: at_project.panel.volume is volumes[case], 30.0)
+        run_event_loop(0.1)
+
+    def shown(case: str) -> dict[str, bool]:
+        found = logic.predictions(volumes[case])
+        return {
+            source: bool(node.GetDisplayNode().GetVisibility()) for source, node in found.items()
+        }
+
+    for node in logic.predictions(volumes["c2"]).values():
+        slicer.mrmlScene.RemoveNode(node)
+    label = logic.predictions(volumes["c3"])["refined"]
+    selectors = ui.labelSegmentationSelector, ui.resultSelector
+    for selector in selectors:
+        choose_node(selector, label)
+    assert at_project.panel.volume is volumes["c2"]
+    click(ui.segmentButton)
+    choose_volume("c3")
+    assert logic.engine.is_busy
+    before = shown("c3")
+    at_project.rest()
+    assert [selector.currentNode() for selector in selectors] == [label, label]
+    assert "refined" in shown("c2")
+    assert not any(shown("c2").values())
+    assert shown("c3") == before
+    choose_volume("c2")
+    boxes = {source: getattr(ui, f"show{source.title()}Box").checked for source in shown("c2")}
+    assert shown("c2") == boxes
+    assert boxes["refined"]
+
+
 def test_hiding_a_prediction_hides_its_node(at_project: Clicks) -> None:
     volume = at_project.load_case("c2")
     refined = at_project.logic.predictions(volume)["refined"]

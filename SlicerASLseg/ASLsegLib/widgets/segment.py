@@ -34,6 +34,7 @@ class SegmentSection(Section):
     def connect_widgets(self) -> None:
         """Connect the section's widgets."""
         self._listed: tuple[list[tuple[str, str]], str] = ([], "")
+        self._came_late: set[str] = set()
         self.on_click(self.ui.segmentButton, self.segment)
         self.on_signal(self.ui.runBox, "activated(int)", self._choose_run)
         self._boxes = {source: getattr(self.ui, f"show{source.title()}Box") for source in SOURCES}
@@ -52,6 +53,7 @@ class SegmentSection(Section):
     def update(self) -> None:
         """Show runs and predictions, and whether the volume can be segmented."""
         self._fill_runs()
+        self._show_what_came_late()
         volume, usable = self.panel.volume, self.logic.usable_run(self.run_id)
         self.gate(
             self.ui.segmentButton,
@@ -69,13 +71,38 @@ class SegmentSection(Section):
         )
 
     def on_answer(self, _facts: Any) -> None:
-        """Show predictions when they have come, and choose the latest to be measured and saved."""
-        if self.panel.parameters is not None:
+        """Show predictions when they have come, and choose the latest to be measured and saved.
+
+        Those about another volume than the chosen one are shown when that is chosen.
+        """
+        if self.panel.parameters is None:
+            return
+        about = self.logic.working_on
+        if about is not None and about is not self.panel.volume:
+            self._hide_until_chosen(about)
+            return
+        self.show_predictions()
+        refined = self._latest_prediction()
+        if refined is not None:
+            self.panel.parameters.resultSegmentation = refined
+            self.panel.parameters.labelSegmentation = refined
+
+    def forget_scene(self) -> None:
+        """Forget volumes that go away with the scene."""
+        self._came_late.clear()
+
+    def _hide_until_chosen(self, volume: Any) -> None:
+        """Hide predictions about a volume that is not the chosen one."""
+        self._came_late.add(volume.GetID())
+        for node in self.logic.predictions(volume).values():
+            node.GetDisplayNode().SetVisibility(False)
+
+    def _show_what_came_late(self) -> None:
+        """Show predictions about the chosen volume that came while another one was chosen."""
+        volume_id = None if self.panel.volume is None else self.panel.volume.GetID()
+        if volume_id in self._came_late:
+            self._came_late.remove(volume_id)
             self.show_predictions()
-            refined = self._latest_prediction()
-            if refined is not None:
-                self.panel.parameters.resultSegmentation = refined
-                self.panel.parameters.labelSegmentation = refined
 
     def _latest_prediction(self) -> Any | None:
         """Return the latest prediction about the volume of the last request."""
