@@ -137,7 +137,7 @@ def segment_folder(
     Raises:
         ImageError: When there is no image, one does not exist, or two have one name.
         FilesThereError: When files are in the way that this program did not write.
-        StorageError: When the folder cannot be written.
+        StorageError: When the folder cannot be written, or has label maps of other targets.
         ProjectError: When a folder of organ masks has none of any volume.
         RunError: When the run has no finished round, or has finished another one when its networks
             are loaded.

@@ -16,7 +16,7 @@ from aslseg.data.images import read_labelmap, write_labelmap, write_volume
 from aslseg.data.volume import Geometry, Labelmap, Volume
 from aslseg.errors import CancelledError, ImageError, RunError, StorageError
 from aslseg.events import CancelToken, Event, Monitor, Notice, Progress
-from aslseg.export.origin import FilesThereError, read_origin
+from aslseg.export.origin import FilesThereError, read_origin, write_origin
 from aslseg.inference.ensemble import Segmentation
 from aslseg.project.create import create_project
 from aslseg.project.datasets import cases_from_folder
@@ -307,6 +307,19 @@ def test_no_image_or_label_map_of_the_project_is_replaced(
     assert image.read_bytes() == before
     with pytest.raises(StorageError, match="keeps its own files"):
         segment_folder(run, ct, project.folder / "labels", options)
+
+
+def test_label_maps_of_other_targets_are_not_added_to(
+    run: RunFolder, bright: Bright, ct: Path, tmp_path: Path
+) -> None:
+    segment_folder(run, ct / "p1.nii.gz", tmp_path / "out")
+    origin = read_origin(tmp_path / "out")
+    assert origin is not None
+    others = tuple(one.model_copy(update={"value": 3 - one.value}) for one in origin.targets)
+    write_origin(tmp_path / "out", origin.model_copy(update={"targets": others}))
+    with pytest.raises(StorageError, match=r"other targets \(liver=2, tumour=1:liver\)"):
+        segment_folder(run, ct / "p2.nii.gz", tmp_path / "out")
+    assert not (tmp_path / "out" / "p2.nii.gz").exists()
 
 
 def test_volumes_that_lose_their_rows_are_told(

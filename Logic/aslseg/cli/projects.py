@@ -421,7 +421,10 @@ def export(
     ] = None,
     run: Annotated[str | None, typer.Option(help="Run that AI labels are of.")] = None,
     force: Annotated[
-        bool, typer.Option("--force", help="Replace files that this program did not write.")
+        bool,
+        typer.Option(
+            "--force", help="Replace files that this program did not write, or of other images."
+        ),
     ] = False,
 ) -> None:
     """Write label maps with their origin and what they measure.

@@ -31,7 +31,7 @@ from aslseg.export.origin import (
     run_origin,
     write_origin,
 )
-from aslseg.export.staging import check_place, staged
+from aslseg.export.staging import check_place, require_same_images, staged
 from aslseg.export.tables import CASE_COLUMNS, CASES, LESIONS, Row, measured_rows, write_tables
 from aslseg.project.complete_slices import incomplete_voxels
 from aslseg.project.lesions import read_lesions
@@ -105,7 +105,8 @@ class ExportOptions:
         labels: Whose label maps.
         cases: Names of cases; all when None.
         run: Whose predictions `all` takes; the latest with a finished round when None.
-        replace: Whether files that this program did not write may be replaced.
+        replace: Whether files that this program did not write, or wrote of other images under the
+            same names, may be replaced.
     """
 
     format: Format = "nifti"
@@ -139,8 +140,9 @@ def export_project(
         ProjectError: When no case has a label map, or a name is no case.
         RunError: When there is no such run.
         ImageError: When a file cannot be read.
-        FilesThereError: When files are in the way that this program did not write.
-        StorageError: When the folder cannot be written.
+        FilesThereError: When files are in the way that this program did not write, or that are of
+            other images.
+        StorageError: When the folder cannot be written, or has label maps of other targets.
         CancelledError: When asked to stop.
     """
     options = options or ExportOptions()
@@ -153,6 +155,9 @@ def export_project(
     before = check_place(
         current, folder, options.format, [*names, *tables], replace=options.replace
     )
+    if not options.replace:
+        images = {label.case.id: label.case.image_sha256 or "" for label in found}
+        require_same_images(folder, before, images)
     with staged(folder, before, whole=is_whole) as staging:
         export = _Export(current, options.format, staging, _runs_of(current, found), digests)
         for label in monitor.track(found, "Exporting"):

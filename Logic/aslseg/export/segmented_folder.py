@@ -216,7 +216,8 @@ def open_segmented_folder(
 
     Raises:
         FilesThereError: When files are in the way that this program did not write.
-        StorageError: When the folder is one of the project, or cannot be read.
+        StorageError: When the folder is one of the project, has label maps of other targets, or
+            cannot be read.
     """
     names = [name for volume in volumes for name in _files(volume, predictions=predictions)]
     before = check_place(project, path, FORMAT, [*names, CASES, LESIONS], replace=replace)

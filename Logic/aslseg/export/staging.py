@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from aslseg.export.origin import ORIGIN, FilesThereError, Origin, foreign_files,
 from aslseg.project.case import OWN_FILES, OWN_FOLDERS
 from aslseg.project.project import Project
 from aslseg.storage import storage_errors, sweep, temporary_beside, visible_files
+from aslseg.targets import Target, as_typed
 
 
 def check_place(
@@ -32,7 +33,7 @@ def check_place(
     Raises:
         FilesThereError: When files are in the way that this program did not write.
         StorageError: When the folder is none, is the project's own, would lose images of the
-            project, or has an export of another format.
+            project, or has an export of another format or of other targets.
     """
     if folder.exists() and not folder.is_dir():
         msg = f"{folder} is a file; choose a folder."
@@ -45,6 +46,8 @@ def check_place(
             f"folder for {format_name}."
         )
         raise StorageError(msg)
+    if before is not None:
+        _refuse_other_targets(folder, before, project.targets)
     foreign = foreign_files(folder, names, {} if before is None else before.files)
     if foreign and not replace:
         many = f" and {len(foreign) - 1} more files are" if len(foreign) > 1 else " is"
@@ -54,6 +57,32 @@ def check_place(
         )
         raise FilesThereError(msg)
     return before
+
+
+def require_same_images(folder: Path, before: Origin | None, images: Mapping[str, str]) -> None:
+    """Make sure that what a folder has of some cases is of the images that they have here.
+
+    Args:
+        folder: Where to.
+        before: What an earlier export to the folder wrote; None where there was none.
+        images: Digests of the images by case; an empty one is not known.
+
+    Raises:
+        FilesThereError: When a case of the same name has another image there.
+    """
+    earlier = {} if before is None else before.cases
+    others = [
+        name
+        for name in images
+        if name in earlier and images[name] and earlier[name].image_sha256 not in ("", images[name])
+    ]
+    if others:
+        msg = (
+            f"{folder} holds label maps of other images under the same names: {', '.join(others)}. "
+            "Choose another folder; or, if these images were replaced on purpose, let what was "
+            "written of them be replaced (--force)."
+        )
+        raise FilesThereError(msg)
 
 
 def require_not_own(project: Project, folder: Path, names: Collection[str]) -> None:
@@ -89,6 +118,17 @@ def require_free_file(project: Project, path: Path) -> None:
         msg = f"{path} is where the project keeps its own files; choose another name."
         raise StorageError(msg)
     _refuse_images(project, path.parent, [path.name])
+
+
+def _refuse_other_targets(folder: Path, before: Origin, targets: Iterable[Target]) -> None:
+    """Refuse to give the values of label maps that are there another meaning."""
+    there = {as_typed(one.name, one.value, one.inside) for one in before.targets}
+    if there != {as_typed(one.name, one.value, one.inside) for one in targets}:
+        msg = (
+            f"{folder} holds label maps of other targets ({', '.join(sorted(there))}); choose "
+            "another folder."
+        )
+        raise StorageError(msg)
 
 
 def _refuse_own_place(project: Project, folder: Path) -> None:

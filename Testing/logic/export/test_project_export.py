@@ -457,6 +457,59 @@ def test_a_link_leads_to_the_folder_that_is_written(tmp_path: Path, a_project: P
     assert not [path for path in tmp_path.rglob(".aslseg-*") if path.is_dir()]
 
 
+def a_liver_project(folder: Path, case_id: str, targets: tuple[Target, ...]) -> Project:
+    """One case of an image that no other folder has."""
+    write_case(folder / f"{case_id}.nii.gz", folder / f"{case_id}-label.nii.gz")
+    return create_project(folder / "project", cases_from_folder(folder), targets)
+
+
+LIVER_1 = (Target(name="liver", value=1), Target(name="tumour", value=2, inside="liver"))
+
+
+@pytest.mark.parametrize("name", ["a", "d"])
+@pytest.mark.parametrize(
+    "targets",
+    [
+        pytest.param(
+            (Target(name="liver", value=2), Target(name="tumour", value=1, inside="liver")),
+            id="values",
+        ),
+        pytest.param((Target(name="kidney", value=1),), id="names"),
+        pytest.param((Target(name="liver", value=1), Target(name="tumour", value=2)), id="parents"),
+    ],
+)
+@pytest.mark.parametrize("options", [ExportOptions(replace=True), ExportOptions(format="tables")])
+def test_a_folder_gives_values_one_meaning(
+    tmp_path: Path, name: str, targets: tuple[Target, ...], options: ExportOptions
+) -> None:
+    export_project(a_liver_project(tmp_path / "one", "a", LIVER_1), tmp_path / "out", options)
+    before = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    other = a_liver_project(tmp_path / "two", name, targets)
+    with pytest.raises(StorageError, match=r"other targets \(liver=1, tumour=2:liver\); choose"):
+        export_project(other, tmp_path / "out", options)
+    assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
+
+
+def test_a_label_map_of_another_image_is_not_written_over_unasked(tmp_path: Path) -> None:
+    first, second, third = (
+        a_liver_project(tmp_path / folder, case_id, LIVER_1)
+        for folder, case_id in (("one", "a"), ("two", "a"), ("three", "c"))
+    )
+    export_project(first, tmp_path / "out")
+    export_project(third, tmp_path / "out")  # other patients of the same targets are added
+    before = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    assert {"a.nii.gz", "c.nii.gz"} <= set(before)
+    with pytest.raises(FilesThereError, match=r"other images under the same names: a\. Choose"):
+        export_project(second, tmp_path / "out")
+    assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
+    export_project(second, tmp_path / "out", ExportOptions(replace=True))
+    origin = read_origin(tmp_path / "out")
+    assert origin is not None
+    digests = {name: case.image_sha256 for name, case in origin.cases.items()}
+    kept = {"a": second.case("a").image_sha256, "c": third.case("c").image_sha256}
+    assert digests == kept
+
+
 def test_another_format_needs_another_folder(tmp_path: Path, a_project: Path) -> None:
     project = open_project(a_project)
     export_project(project, tmp_path / "out")
