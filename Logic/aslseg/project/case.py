@@ -158,9 +158,18 @@ class Case(Settings):
         return self
 
 
+def located_image(image: Path) -> Path:
+    """Return the whole path of an image file under the name that it is read by.
+
+    Links are followed in its folders alone: what a linked file leads to may have no ending that
+    says what it is, and the voxels of a header lie beside its name. Of a folder all are followed.
+    """
+    return image.resolve() if image.is_dir() else image.parent.resolve() / image.name
+
+
 def image_place(image: Path, folder: Path) -> Path:
     """Return an image as a case names it: relative to the project's folder, where it can be."""
-    image = image.resolve()
+    image = located_image(image)
     try:
         return Path(os.path.relpath(image, folder.resolve()))
     except ValueError:  # another drive

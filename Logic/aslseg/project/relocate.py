@@ -9,7 +9,7 @@ from pathlib import Path
 
 from aslseg.errors import ImageError, ProjectError
 from aslseg.events import Monitor
-from aslseg.project.case import Case, image_place, resolved_image
+from aslseg.project.case import Case, image_place, located_image, resolved_image
 from aslseg.project.image_digests import digest_of, remember, stamp_of
 from aslseg.project.project import Project, change_project, open_project, validated
 
@@ -70,9 +70,10 @@ def relocate_images(
 
 def _relocations(project: Project, old: Path, new: Path) -> list[Relocation]:
     places = {case.id: resolved_image(project.folder, case) for case in project.cases}
-    for folder in (Path(os.path.abspath(old)), old.resolve()):  # noqa: PTH100 - with links, without
+    as_typed = Path(os.path.abspath(old))  # noqa: PTH100 - with links
+    for folder in (as_typed, located_image(old), old.resolve()):
         found = [
-            Relocation(name, place, (new / place.relative_to(folder)).resolve())
+            Relocation(name, place, located_image(new / place.relative_to(folder)))
             for name, place in places.items()
             if place.is_relative_to(folder)
         ]

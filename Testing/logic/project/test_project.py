@@ -68,6 +68,35 @@ def test_a_project_on_disk_is_the_project_in_memory(project: Project) -> None:
     assert sorted(tree(project.folder)) == ["labels/a.nii.gz", "labels/v.nii.gz", "project.json"]
 
 
+def test_a_link_to_a_file_without_an_ending_is_read_by_its_own_name(
+    tmp_path: Path, images: Path
+) -> None:
+    a_case(images, "a")
+    blob, link = tmp_path / "blobs" / "3fa9", tmp_path / "snapshot" / "ct_1.nii.gz"
+    blob.parent.mkdir()
+    link.parent.mkdir()
+    (images / "a.nii.gz").rename(blob)
+    link.symlink_to(Path("../blobs/3fa9"))
+    project = create_project(tmp_path / "project", [CaseFiles("ct_1", link)])
+    opened = open_project(project.folder)
+    assert opened.case("ct_1").image == Path("../snapshot/ct_1.nii.gz")
+    assert opened.load_image(opened.case("ct_1")).geometry.matches(GEOMETRY)
+    (tmp_path / "again.nii.gz").symlink_to(blob)
+    with pytest.raises(ProjectError, match="same image"):
+        add_cases(opened, [CaseFiles("again", tmp_path / "again.nii.gz")])
+
+
+def test_voxels_beside_a_link_to_their_header_are_found_again(tmp_path: Path, images: Path) -> None:
+    images.mkdir()
+    voxels = np.zeros(GEOMETRY.shape, np.int16)
+    sitk.WriteImage(sitk.GetImageFromArray(voxels), str(images / "a.mhd"))
+    header = (images / "a.mhd").rename(tmp_path / "header")
+    (images / "a.mhd").symlink_to(header)
+    project = create_project(tmp_path / "project", [CaseFiles("a", images / "a.mhd")])
+    opened = open_project(project.folder)
+    assert opened.load_image(opened.case("a")).voxels.shape == GEOMETRY.shape
+
+
 def test_cases_are_sorted_by_what_they_are_for(project: Project) -> None:
     names = [
         [case.id for case in cases]

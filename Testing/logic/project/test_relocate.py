@@ -79,6 +79,23 @@ def test_a_link_in_the_old_place_does_not_hide_it(project: Project, tmp_path: Pa
     assert moved.case("c0").image == Path("../moved/c0.nii.gz")
 
 
+@pytest.mark.parametrize("old", ["snapshot", "snapshot/c.nii.gz", "short/c.nii.gz"])
+def test_an_image_that_is_a_link_keeps_its_name_where_it_is_now(tmp_path: Path, old: str) -> None:
+    write_volume(a_patient(0)[0], tmp_path / "c.nii.gz")
+    blob = (tmp_path / "c.nii.gz").rename(tmp_path / "3fa9")
+    for folder in ("snapshot", "later"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "c.nii.gz").symlink_to(blob)
+    (tmp_path / "short").symlink_to(tmp_path / "snapshot", target_is_directory=True)
+    files = CaseFiles("c", tmp_path / "snapshot" / "c.nii.gz")
+    project = create_project(tmp_path / "project", [files])
+    new = tmp_path / "later" / ("c.nii.gz" if old.endswith(".gz") else "")
+    moved, changes = relocate_images(project, tmp_path / old, new)
+    assert [change.now for change in changes] == [tmp_path / "later" / "c.nii.gz"]
+    assert moved.case("c").image == Path("../later/c.nii.gz")
+    assert (moved.load_image(moved.case("c")).voxels == a_patient(0)[0].voxels).all()
+
+
 def test_one_image_that_is_lost_or_another_changes_nothing_and_each_is_named(
     project: Project, tmp_path: Path
 ) -> None:
