@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from aslseg.data.image_files import digest_of_image
 from aslseg.data.images import (
     read_geometry,
     read_volume,
@@ -39,7 +40,7 @@ from aslseg.project.project import open_project
 from aslseg.project.run_folder import RunFolder, best_round
 from aslseg.project.unlike_labelled import read_intensities, warn_of_unlike
 from aslseg.project.windows import Intensities
-from aslseg.storage import sha256_of, sweep
+from aslseg.storage import sweep
 
 if TYPE_CHECKING:
     from aslseg.inference.ensemble import Ensemble
@@ -252,7 +253,7 @@ def _size(path: Path) -> int:
 def _tried(batch: _Batch, name: str, path: Path, progress: _FolderProgress) -> str:
     """Segment a volume; return why it could not be, or nothing."""
     try:
-        digest = sha256_of(path)
+        digest = digest_of_image(path)
         masks, targets = batch.masks[name], batch.folder.targets
         image = volume_with_organs(read_volume(path), masks, targets)
         found = _predicted(batch, image, progress.monitor)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import SimpleITK as sitk  # noqa: N813
 
 from aslseg import batch
 from aslseg.batch import FolderOptions, segment_folder
@@ -138,6 +139,18 @@ def test_what_is_done_is_not_done_again(
     cases = table(tmp_path / "out" / "cases.csv")
     assert cases["p1"]["tumour_percent_of_liver"] == "3.12"
     assert cases["p2"]["tumour_percent_of_liver"] == "12.50"
+
+
+def test_other_voxels_beside_a_header_are_another_image(
+    run: RunFolder, bright: Bright, tmp_path: Path
+) -> None:
+    path = tmp_path / "ct" / "p1.mhd"
+    path.parent.mkdir()
+    for value in (100, 200):
+        voxels = np.full(GEOMETRY.shape, value, np.int16)
+        sitk.WriteImage(sitk.GetImageFromArray(voxels), str(path))
+        assert segment_folder(run, path, tmp_path / "out").done == ("p1",)
+    assert segment_folder(run, path, tmp_path / "out").skipped == ("p1",)
 
 
 def test_other_weights_do_all_again(

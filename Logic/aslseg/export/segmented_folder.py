@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import aslseg
+from aslseg.data.image_files import digest_of_image
 from aslseg.data.images import read_labelmap, read_volume, write_labelmap
 from aslseg.data.volume import Labelmap, Volume
-from aslseg.errors import StorageError
+from aslseg.errors import ImageError, StorageError
 from aslseg.export.origin import (
     CaseOrigin,
     Origin,
@@ -122,7 +123,7 @@ class SegmentedFolder:
             run=self.run.run_id,
             round=self.round,
             image_sha256=digest,
-            organs={organ: sha256_of(mask) for organ, mask in masks.items()},
+            organs={organ: digest_of_image(mask) for organ, mask in masks.items()},
             files=tuple(files),
         )
         written = {file: sha256_of(self.path / file) for file in files}
@@ -250,6 +251,6 @@ def _files(name: str, *, predictions: bool) -> list[str]:
 def digest_if_readable(path: Path) -> str:
     """Return the digest of an image; empty when it cannot be read, which is told later."""
     try:
-        return sha256_of(path)
-    except OSError:
+        return digest_of_image(path)
+    except (ImageError, OSError):
         return ""

@@ -1,8 +1,8 @@
 """Whether the images of a project are still those that were brought in.
 
-An image is known by the digest in `project.json`. Digests take long, so that of a file whose size
-and times are those of the last look is not taken again; `cache/images.json` remembers them, and may
-be deleted at any time.
+An image is known by the digest in `project.json`, which is that of all its files. Digests take
+long, so that of an image whose files have the sizes and times of the last look is not taken again;
+`cache/images.json` remembers them, and may be deleted at any time.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from aslseg.data.image_files import digest_of_image, files_of_image
 from aslseg.errors import AslsegError, ImageError, ProjectError
 from aslseg.events import Monitor
 from aslseg.project.case import Case
 from aslseg.reading import read_object
-from aslseg.storage import sha256_of, visible_files, write_json_atomic
+from aslseg.storage import write_json_atomic
 
 logger = logging.getLogger(__name__)
 
@@ -54,15 +55,19 @@ def check_images(folder: Path, cases: Iterable[Case], monitor: Monitor | None = 
 
 
 def stamp_of(path: Path) -> str:
-    """Return a text that changes with the file, or with any file of a folder, at no great cost.
+    """Return a text that changes with any file of an image, at no great cost.
+
+    Args:
+        path: An image, or another file.
 
     Raises:
         ImageError: When it is missing or cannot be looked at.
     """
     try:
-        if not path.is_dir():
+        files = files_of_image(path)
+        if files == [path]:
             return _stamp(path)
-        whole = "".join(f"{file.name} {_stamp(file)}\n" for file in visible_files(path))
+        whole = "".join(f"{file.name} {_stamp(file)}\n" for file in files)
     except OSError as error:
         msg = f"{path} cannot be read ({error.strerror}); restore it, or check its permissions."
         raise ImageError(msg) from error
@@ -101,7 +106,7 @@ def digest_of(path: Path) -> str:
         ImageError: When it cannot be read.
     """
     try:
-        return sha256_of(path)
+        return digest_of_image(path)
     except OSError as error:
         msg = f"{path} cannot be read ({error.strerror}); restore it, or check its permissions."
         raise ImageError(msg) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from aslseg.data.image_files import digest_of_image
 from aslseg.data.images import read_geometry, read_volume
 from aslseg.data.volume import Geometry
 from aslseg.errors import ProjectError
@@ -15,7 +16,6 @@ from aslseg.project.lock import changing
 from aslseg.project.project import Project, open_project, replacing_project
 from aslseg.project.run_folder import run_named
 from aslseg.project.run_tables import REFINED
-from aslseg.storage import sha256_of
 
 
 def renew_image(project: Project, case_id: str, *, keep: bool | None = None) -> Project:
@@ -40,7 +40,7 @@ def renew_image(project: Project, case_id: str, *, keep: bool | None = None) -> 
         case = current.case(case_id)
         current.require_image(case)
         path = current.image_path(case)
-        volume, stamp, digest = read_volume(path), stamp_of(path), sha256_of(path)
+        volume, stamp, digest = read_volume(path), stamp_of(path), digest_of_image(path)
         drawn = drawn_files(current, case)
         decided = bool(drawn) or current.lesion_path(case_id).exists()
         if digest != case.image_sha256 and decided and keep is None:

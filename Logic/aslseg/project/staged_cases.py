@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from aslseg.data.body_match import BodyDigest, body_digest
+from aslseg.data.image_files import digest_of_image
 from aslseg.data.images import read_volume, write_labelmap
 from aslseg.data.volume import Geometry, Labelmap, Mask
 from aslseg.errors import ImageError, ProjectError
@@ -31,7 +32,7 @@ from aslseg.project.organ_masks import (
 from aslseg.project.patients import dicom_patient_of, whose
 from aslseg.project.project import Project
 from aslseg.project.windows import Intensities, intensities_of
-from aslseg.storage import sha256_of, storage_errors, temporary_beside
+from aslseg.storage import storage_errors, temporary_beside
 from aslseg.targets import region_mask
 
 
@@ -42,7 +43,7 @@ class StagedCase:
     Attributes:
         case: As the project will know it.
         has_foreground: Whether its label map has a labelled voxel.
-        stamp: Of its image file, as for `image_digests.remember`.
+        stamp: Of its image, as for `image_digests.remember`.
         intensities: Of its targets; none without a label map.
         dicom_patient: PatientID of its DICOM files, or None.
         body: What tells volumes of one patient, as for `similar_bodies.keep_bodies`.
@@ -112,7 +113,7 @@ def _read_one(project: Project, files: CaseFiles, staging: Path) -> StagedCase:
         id=files.id,
         image=image_place(files.image, project.folder),
         split=files.split,
-        image_sha256=sha256_of(files.image),
+        image_sha256=digest_of_image(files.image),
         patient=whose(files),
     )
     masks = _staged_masks(project, files, volume.geometry, staging)

@@ -1,23 +1,20 @@
 """Images as both ends know them: by the digest of their content, in a folder of that name.
 
-A DICOM folder and a file alone have the digest that `project.json` has of them (`sha256_of`); a
-header with its voxels in another file has the digest of both.
+It is the digest that `project.json` has of them (`data.image_files`).
 """
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
-from aslseg.data.image_header import Header
-from aslseg.data.images import read_header, suffix_of
-from aslseg.storage import sha256_of, visible_files
+from aslseg.data.image_files import digest_of_all, files_of_image
+from aslseg.data.images import suffix_of
+from aslseg.storage import sha256_of
 
 NAME = "image"
-_MAY_BE_APART = (".mhd", ".nhdr", ".nrrd", ".mha")
 
 
-def files_of_image(path: Path) -> dict[str, Path]:
+def sent_files(path: Path) -> dict[str, Path]:
     """Return the files of an image by the names that they have on a host.
 
     The image's own name is not among them; files that a header or a DICOM folder holds keep theirs.
@@ -25,15 +22,14 @@ def files_of_image(path: Path) -> dict[str, Path]:
     Raises:
         ImageError: When a header cannot be read, or the file of its voxels is absent.
     """
+    files = files_of_image(path)
     if path.is_dir():
-        return {f"{NAME}/{file.relative_to(path).as_posix()}": file for file in visible_files(path)}
-    suffix = suffix_of(path)
-    files = {f"{NAME}{suffix}": path}
-    if suffix in _MAY_BE_APART:
-        header: Header = read_header(path)
-        if header.data != path:
-            files[header.data.relative_to(path.parent).as_posix()] = header.data
-    return files
+        return {f"{NAME}/{file.relative_to(path).as_posix()}": file for file in files}
+    own, *others = files
+    return {
+        name_of_image(path): own,
+        **{file.relative_to(path.parent).as_posix(): file for file in others},
+    }
 
 
 def name_of_image(path: Path) -> str:
@@ -46,19 +42,4 @@ def digest_of_files(folder: Path) -> str:
     whole = folder / NAME
     if whole.is_dir():
         return sha256_of(whole)
-    return digest_of_all(list(folder.rglob("*")))
-
-
-def digest_of_image(path: Path) -> str:
-    """Return the digest of an image where it is.
-
-    Raises:
-        ImageError: As `files_of_image`.
-    """
-    return sha256_of(path) if path.is_dir() else digest_of_all(list(files_of_image(path).values()))
-
-
-def digest_of_all(files: list[Path]) -> str:
-    """Return the digest of one file, or of several whatever their names."""
-    found = sorted(sha256_of(file) for file in files if file.is_file())
-    return found[0] if len(found) == 1 else hashlib.sha256("".join(found).encode()).hexdigest()
+    return digest_of_all(folder.rglob("*"))

@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from aslseg.data.image_files import digest_of_image
 from aslseg.errors import AslsegError
 from aslseg.events import Monitor
 from aslseg.project.case import HISTORY, LABELS, LESIONS, MASKS, PROJECT_FILE, REVIEWS, RUNS
@@ -22,7 +23,7 @@ from aslseg.project.remote_run import FILE_NAME as NOTE
 from aslseg.project.remote_run import is_of_a_copy, read_remote_run
 from aslseg.project.run_folder import RunFolder, runs_of
 from aslseg.remote.connection import Connection
-from aslseg.remote.images import digest_of_image, files_of_image, name_of_image
+from aslseg.remote.images import name_of_image, sent_files
 from aslseg.remote.wire import (
     IMAGES,
     Commit,
@@ -53,8 +54,7 @@ class Digests:
         Raises:
             ImageError: When it cannot be read.
         """
-        files = [path] if path.is_dir() else list(files_of_image(path).values())
-        return self._of("image", path, files, digest_of_image)
+        return self._of("image", path, digest_of_image)
 
     def file(self, path: Path) -> str:
         """Return the SHA-256 of a file.
@@ -62,10 +62,10 @@ class Digests:
         Raises:
             ImageError: When it cannot be read.
         """
-        return self._of("file", path, [path], sha256_of)
+        return self._of("file", path, sha256_of)
 
-    def _of(self, kind: str, path: Path, files: list[Path], take: Callable[[Path], str]) -> str:
-        stamp = " ".join(stamp_of(file) for file in files)
+    def _of(self, kind: str, path: Path, take: Callable[[Path], str]) -> str:
+        stamp = stamp_of(path)
         if self.known.get((kind, path), ("", ""))[0] != stamp:
             self.known[kind, path] = stamp, take(path)
         return self.known[kind, path][1]
@@ -166,7 +166,7 @@ def send_run(
 
 
 def _send_image(connection: Connection, path: Path, digest: str) -> None:
-    files = files_of_image(path)
+    files = sent_files(path)
     sizes = {name: file.stat().st_size for name, file in files.items()}
     question = PutImage(
         sha256=digest, files=[FileSize(path=name, size=size) for name, size in sizes.items()]

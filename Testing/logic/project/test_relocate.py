@@ -53,7 +53,9 @@ def test_what_was_compared_is_not_read_again_for_its_digest(
 ) -> None:
     shutil.move(tmp_path / "ct", tmp_path / "moved")
     moved, _ = relocate_images(project, tmp_path / "ct", tmp_path / "moved")
-    monkeypatch.setattr(image_digests, "sha256_of", lambda path: pytest.fail(f"{path} is read"))
+    monkeypatch.setattr(
+        image_digests, "digest_of_image", lambda path: pytest.fail(f"{path} is read")
+    )
     image_digests.check_images(moved.folder, moved.cases)
 
 
