@@ -12,8 +12,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aslseg.data.image_files import digest_of_image
 from aslseg.data.images import (
+    digest_of_image,
     read_geometry,
     read_volume,
     stem_of,

@@ -7,9 +7,10 @@ the checksum of their stream.
 from __future__ import annotations
 
 import bz2
+import hashlib
 import io
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -26,13 +27,16 @@ from aslseg.data.image_header import Header, check_memory, check_name, refuse
 from aslseg.data.nrrd import Segment, segments_of
 from aslseg.data.volume import Geometry, Labelmap, Volume
 from aslseg.errors import GeometryMismatchError, ImageError
-from aslseg.storage import atomic_path, unwritable
+from aslseg.storage import atomic_path, sha256_of, unwritable, visible_files
 
 SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha", ".nhdr", ".mhd")
 
 
 ONE_FILE_SUFFIXES = SUFFIXES[:4]
 """Of images that are one file."""
+
+
+_MAY_BE_APART = (".mhd", ".nhdr", ".nrrd", ".mha")
 
 
 _NEARLY = 1e-3
@@ -166,6 +170,45 @@ def read_header(path: Path) -> Header:
         what = "is no image that can be read"
         refuse(path, what, f"give {', '.join(SUFFIXES)}, or a DICOM folder")
     return reader(path)
+
+
+def files_of_image(path: Path) -> list[Path]:
+    """Return the files of an image: its own, and that of its voxels where it is another one.
+
+    Of a DICOM folder, these are all its files that are not hidden.
+
+    Raises:
+        ImageError: When a header cannot be read, or the file of its voxels is absent.
+    """
+    if path.is_dir():
+        return visible_files(path)
+    if suffix_of(path) not in _MAY_BE_APART:
+        return [path]
+    header = read_header(path)
+    return [path] if header.data == path else [path, header.data]
+
+
+def digest_of_image(path: Path) -> str:
+    """Return the digest that an image is known by.
+
+    A file alone and a DICOM folder have that of `sha256_of`; a header with its voxels in another
+    file has that of both, for headers of different patients are often the same.
+
+    Raises:
+        ImageError: As `files_of_image`.
+        OSError: When a file cannot be read.
+    """
+    return sha256_of(path) if path.is_dir() else digest_of_all(files_of_image(path))
+
+
+def digest_of_all(files: Iterable[Path]) -> str:
+    """Return the digest of one file, or of several whatever their names.
+
+    Raises:
+        OSError: When one cannot be read.
+    """
+    found = sorted(sha256_of(file) for file in files if file.is_file())
+    return found[0] if len(found) == 1 else hashlib.sha256("".join(found).encode()).hexdigest()
 
 
 def write_volume(volume: Volume, path: Path) -> None:

@@ -11,8 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import aslseg
-from aslseg.data.image_files import digest_of_image
-from aslseg.data.images import read_labelmap, read_volume, write_labelmap
+from aslseg.data.images import digest_of_image, read_labelmap, read_volume, write_labelmap
 from aslseg.data.volume import Labelmap, Volume
 from aslseg.errors import ImageError, StorageError
 from aslseg.export.origin import (

@@ -98,7 +98,7 @@ class Case(Settings):
         label: Label map in `labels/`, made by a person, or None.
         split: Trained on, chosen by, or never looked at before the end.
         status: Where its label comes from, or what became of the pseudo-label.
-        image_sha256: Digest of the image when it was brought in (`data.image_files`).
+        image_sha256: Digest of the image when it was brought in (`digest_of_image`).
         patient: Whose volume it is; the case's own name where nothing else is known.
         masks: Given masks of organs, in `masks/`, by target name; they are not predicted.
         label_targets: Names of the targets that the label map decides; all when empty. Of others it

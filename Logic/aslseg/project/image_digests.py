@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from aslseg.data.image_files import digest_of_image, files_of_image
+from aslseg.data.images import digest_of_image, files_of_image
 from aslseg.errors import AslsegError, ImageError, ProjectError
 from aslseg.events import Monitor
 from aslseg.project.case import Case

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from aslseg.data.image_files import digest_of_image
-from aslseg.data.images import read_geometry, read_volume
+from aslseg.data.images import digest_of_image, read_geometry, read_volume
 from aslseg.data.volume import Geometry
 from aslseg.errors import ProjectError
 from aslseg.project.case import Case

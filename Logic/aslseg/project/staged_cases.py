@@ -14,8 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from aslseg.data.body_match import BodyDigest, body_digest
-from aslseg.data.image_files import digest_of_image
-from aslseg.data.images import read_volume, write_labelmap
+from aslseg.data.images import digest_of_image, read_volume, write_labelmap
 from aslseg.data.volume import Geometry, Labelmap, Mask
 from aslseg.errors import ImageError, ProjectError
 from aslseg.events import Monitor

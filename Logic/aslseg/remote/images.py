@@ -1,14 +1,13 @@
 """Images as both ends know them: by the digest of their content, in a folder of that name.
 
-It is the digest that `project.json` has of them (`data.image_files`).
+It is the digest that `project.json` has of them (`digest_of_image`).
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from aslseg.data.image_files import digest_of_all, files_of_image
-from aslseg.data.images import suffix_of
+from aslseg.data.images import digest_of_all, files_of_image, suffix_of
 from aslseg.storage import sha256_of
 
 NAME = "image"

@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from aslseg.data.image_files import digest_of_image
+from aslseg.data.images import digest_of_image
 from aslseg.errors import AslsegError
 from aslseg.events import Monitor
 from aslseg.project.case import HISTORY, LABELS, LESIONS, MASKS, PROJECT_FILE, REVIEWS, RUNS

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
 
-from aslseg.data.image_files import digest_of_image, files_of_image
+from aslseg.data.images import digest_of_image, files_of_image
 from aslseg.errors import ImageError, ProjectError
 from aslseg.project.case import CaseFiles
 from aslseg.project.create import create_project
