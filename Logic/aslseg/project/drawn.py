@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from aslseg.project.case import HISTORY, REVIEWS, Case
+from aslseg.project.case import REVIEWS, Case
 from aslseg.project.labels import keep_history
 from aslseg.project.lesions import set_lesions_aside
 from aslseg.project.project import Project
@@ -54,7 +54,9 @@ def ending_decisions(project: Project) -> Iterator[Callable[[Case], None]]:
     lengths: list[int] = []
 
     def end(case: Case) -> None:
-        moved.extend(_move_lesions(project, case))
+        kept = set_lesions_aside(project.folder, case.id)
+        if kept is not None:
+            moved.append((kept, project.lesion_path(case.id)))
         if reviews.exists():
             lengths.append(sum(map(len, whole_lines(reviews.read_bytes()))))
         note_removal(project.folder, case)
@@ -69,12 +71,3 @@ def ending_decisions(project: Project) -> Iterator[Callable[[Case], None]]:
             with suppress(OSError), reviews.open("rb+") as file:
                 file.truncate(lengths[0])
         raise
-
-
-def _move_lesions(project: Project, case: Case) -> list[tuple[Path, Path]]:
-    """Set the decisions about a case's lesions aside; return where they are kept, and were."""
-    path = project.lesion_path(case.id)
-    folder = path.parent / HISTORY
-    before = {*folder.glob("*")}
-    set_lesions_aside(project.folder, case.id)
-    return [(kept, path) for kept in {*folder.glob("*")} - before]

@@ -363,23 +363,28 @@ def _lines_of(
     return lines
 
 
-def set_lesions_aside(folder: Path, case_id: str) -> None:
+def set_lesions_aside(folder: Path, case_id: str) -> Path | None:
     """Keep the decisions about a case that leaves a project, where no other case finds them.
 
     Args:
         folder: Of the project; the caller holds its lock.
         case_id: The case.
 
+    Returns:
+        Where they are kept; None where nothing was decided.
+
     Raises:
         StorageError: When the folder cannot be written.
     """
     path = inside(folder, Path(LESIONS, f"{case_id}.jsonl"))
-    if path.exists():
-        now = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%S%fZ")
-        kept = folder / LESIONS / HISTORY / f"{case_id}-{now}.jsonl"
-        with storage_errors(kept):
-            kept.parent.mkdir(exist_ok=True)
-            path.rename(kept)
+    if not path.exists():
+        return None
+    now = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%S%fZ")
+    kept = folder / LESIONS / HISTORY / f"{case_id}-{now}.jsonl"
+    with storage_errors(kept):
+        kept.parent.mkdir(exist_ok=True)
+        path.rename(kept)
+    return kept
 
 
 def _path(project: Project, case_id: str) -> Path:
