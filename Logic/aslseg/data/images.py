@@ -207,7 +207,7 @@ def digest_of_all(files: Iterable[Path]) -> str:
     Raises:
         OSError: When one cannot be read.
     """
-    found = sorted(sha256_of(file) for file in files if file.is_file())
+    found = sorted(sha256_of(file) for file in files)
     return found[0] if len(found) == 1 else hashlib.sha256("".join(found).encode()).hexdigest()
 
 

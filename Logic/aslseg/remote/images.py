@@ -41,4 +41,4 @@ def digest_of_files(folder: Path) -> str:
     whole = folder / NAME
     if whole.is_dir():
         return sha256_of(whole)
-    return digest_of_all(folder.rglob("*"))
+    return digest_of_all(file for file in folder.rglob("*") if file.is_file())

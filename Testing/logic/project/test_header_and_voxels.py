@@ -13,7 +13,7 @@ from aslseg.data.images import digest_of_image, files_of_image
 from aslseg.errors import ImageError, ProjectError
 from aslseg.project.case import CaseFiles
 from aslseg.project.create import create_project
-from aslseg.project.image_digests import check_images
+from aslseg.project.image_digests import check_images, digest_of
 from aslseg.project.project import Project, open_project
 from aslseg.project.relocate import relocate_images
 from aslseg.project.renew_image import renew_image
@@ -83,6 +83,11 @@ def test_a_header_without_its_voxels_is_told(project: Project, tmp_path: Path, n
     files_of_image(tmp_path / "ct" / name)[1].unlink()
     with pytest.raises(ImageError, match="which is absent; restore that file"):
         project.load_image(project.case("a"))
+
+
+def test_an_image_that_is_absent_has_no_digest(tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match="cannot be read"):
+        digest_of(tmp_path / "absent.nii.gz")
 
 
 @pytest.mark.parametrize("suffix", [".nii.gz", ".nrrd", ".mha"])
