@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from aslseg.project.case import REVIEWS, Case
+from aslseg.project.case import Case
 from aslseg.project.labels import keep_history
 from aslseg.project.lesions import set_lesions_aside
 from aslseg.project.project import Project
-from aslseg.project.review import note_removal
-from aslseg.storage import inside, whole_lines
+from aslseg.project.review import noting_removal
+from aslseg.storage import inside
 
 
 def drawn_files(project: Project, case: Case) -> list[Path]:
@@ -49,25 +49,23 @@ def ending_decisions(project: Project) -> Iterator[Callable[[Case], None]]:
         What ends the decisions about a case, those about its lesions go to the history; it raises
         StorageError when the folder cannot be written.
     """
-    reviews = project.folder / REVIEWS
-    moved: list[tuple[Path, Path]] = []
-    lengths: list[int] = []
+    with ExitStack() as ended:
 
-    def end(case: Case) -> None:
-        kept = set_lesions_aside(project.folder, case.id)
-        if kept is not None:
-            moved.append((kept, project.lesion_path(case.id)))
-        if reviews.exists():
-            lengths.append(sum(map(len, whole_lines(reviews.read_bytes()))))
-        note_removal(project.folder, case)
+        def end(case: Case) -> None:
+            ended.enter_context(_lesions_aside(project, case))
+            ended.enter_context(noting_removal(project.folder, case))
 
-    try:
         yield end
+
+
+@contextmanager
+def _lesions_aside(project: Project, case: Case) -> Iterator[None]:
+    """Set the decisions about a case's lesions aside; they come back if the body fails."""
+    kept = set_lesions_aside(project.folder, case.id)
+    try:
+        yield
     except BaseException:
-        for kept, path in moved:
+        if kept is not None:
             with suppress(OSError):
-                kept.rename(path)
-        if lengths:
-            with suppress(OSError), reviews.open("rb+") as file:
-                file.truncate(lengths[0])
+                kept.rename(project.lesion_path(case.id))
         raise
