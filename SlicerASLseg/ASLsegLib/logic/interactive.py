@@ -33,7 +33,12 @@ from ASLsegLib.parameters import chosen_device, chosen_host
 from ASLsegLib.paths import library, python_command
 from ASLsegLib.scene.prompt_states import read_state
 from ASLsegLib.scene.prompts import edited_slices, read_prompts, taken_over
-from ASLsegLib.scene.segmentations import SOURCES, Policy, find_prediction, keep_edits
+from ASLsegLib.scene.segmentations import (
+    Policy,
+    find_prediction,
+    keep_edits,
+    predictions_about,
+)
 from ASLsegLib.scene.volumes import SceneError, file_for, working_volume
 
 if TYPE_CHECKING:
@@ -325,8 +330,7 @@ class InteractiveLogic(UndoLogic, OrganMaskLogic):
 
     def predictions(self, volume: Any) -> dict[str, Any]:
         """Return the segmentation nodes about a volume that are in the scene, by source."""
-        found = {source: find_prediction(volume, source) for source in SOURCES}
-        return {source: node for source, node in found.items() if node is not None}
+        return predictions_about(volume)
 
     # -- within
     def _shows(

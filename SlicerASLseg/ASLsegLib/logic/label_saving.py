@@ -33,12 +33,12 @@ from ASLsegLib.scene.lesion_masks import lacking_segments
 from ASLsegLib.scene.provenance import source_of
 from ASLsegLib.scene.resting_boxes import rest_boxes, wake_boxes
 from ASLsegLib.scene.segmentations import (
-    SOURCES,
     accept_prediction,
     find_prediction,
     is_approved,
     is_as_written,
     note_saved,
+    predictions_about,
     reopen_prediction,
     shown_in,
     volume_of_prediction,
@@ -202,13 +202,11 @@ class LabelSavingLogic(ProjectLogic, ExportLogic):
         volume = self.case_node(case_id)
         if volume is None:
             return
-        shown_on = [one for one in (volume, hardened_copy(volume)) if one is not None]
-        for one in shown_on:
-            nodes = (find_prediction(one, source) for source in SOURCES)
-            for node in (found for found in nodes if found is not None):
-                if source_of(node) == "refined" or is_approved(node):
+        for shown_on in (one for one in (volume, hardened_copy(volume)) if one is not None):
+            for source, node in predictions_about(shown_on).items():
+                if source == "refined" or is_approved(node):
                     reopen_prediction(node)
-            wake_boxes(one, _SAVED)
+            wake_boxes(shown_on, _SAVED)
 
     def _drawn(self, node: Any, volume: Any, case_id: str, questions: Questions) -> DrawnLabel:
         """Read what is shown of a case, after all questions.

@@ -10,11 +10,11 @@ from ASLsegLib.scene.case_nodes import is_intact
 from ASLsegLib.scene.disagreement import find_overlay
 from ASLsegLib.scene.prompts import prompt_nodes, remove_prompt
 from ASLsegLib.scene.segmentations import (
-    SOURCES,
     drawn_on,
     find_prediction,
     holds_unsaved,
     is_approved,
+    predictions_about,
 )
 
 
@@ -28,7 +28,7 @@ def remove_if_saved(volume: Any) -> bool:
     """
     if not is_intact(volume):
         return False
-    nodes = [node for source in SOURCES if (node := find_prediction(volume, source))]
+    nodes = [*predictions_about(volume).values()]
     if any(holds_unsaved(node, volume) for node in nodes) or {*drawn_on(volume)} - {*nodes}:
         return False
     prompts, refined = prompt_nodes(volume), find_prediction(volume, "refined")

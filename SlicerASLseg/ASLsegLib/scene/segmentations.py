@@ -120,6 +120,12 @@ def find_prediction(volume: Any, source: str) -> Any | None:
     return None
 
 
+def predictions_about(volume: Any) -> dict[str, Any]:
+    """Return the segmentation nodes of predictions about a volume in the scene, by source."""
+    found = {source: find_prediction(volume, source) for source in SOURCES}
+    return {source: node for source, node in found.items() if node is not None}
+
+
 def drawn_on(volume: Any) -> list[Any]:
     """Return the segmentation nodes that were drawn on a volume, or are predictions about it."""
     role = slicer.vtkMRMLSegmentationNode.GetReferenceImageGeometryReferenceRole()
