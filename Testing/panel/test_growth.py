@@ -262,6 +262,53 @@ def test_what_a_person_drew_in_a_lesion_comes_back_with_redo(panel: Any, volume:
     assert "^Mass~" in terminology_of(segment)  # as it is exported to DICOM
 
 
+def test_what_a_person_drew_in_a_lesion_stays_when_a_prompt_lets_it_grow_again(
+    panel: Any, volume: Any
+) -> None:
+    from ASLsegLib.scene.prompts import NEGATIVE, add_point
+
+    growth = grow_first(panel, volume)
+    added, erased = ball(9, 20, 16, 3.0) & ~LESION, ball(4, 20, 12, 2.0)
+    write_mask(growth.node, growth.segment_id, (LESION | added) & ~erased, volume)
+    add_point(volume, "tumour", (16.5, 20.5), 7, NEGATIVE)
+    wait_until(lambda: not shown(growth)[7, 20, 16], 30.0)
+    rest(panel)
+    shorter = np.where(K < 7, LESION, False)
+    assert np.array_equal(shown(growth), (shorter | added) & ~erased)
+    assert "What you drew or erased in it is kept." in panel.ui.growthStatusLabel.text
+    press(panel, "Ctrl+Z")
+    assert np.array_equal(shown(growth), (LESION | added) & ~erased)
+    add_point(volume, "tumour", (16.5, 20.5), 6, NEGATIVE)  # and after undo
+    wait_until(lambda: not shown(growth)[6, 20, 16], 30.0)
+    rest(panel)
+    shorter = np.where(K < 6, LESION, False)
+    assert np.array_equal(shown(growth), (shorter | added) & ~erased)
+
+
+def test_what_a_person_draws_while_a_lesion_grows_stays(panel: Any, volume: Any) -> None:
+    use_engine(panel, 0.4)
+    show_slice_of(volume, 5)
+    add_box(volume, 5, 9, 13, 23, 27)
+    panel.update()
+    click(panel.ui.growButton)
+    wait_until(lambda: bool(panel.logic.growths[-1].segment.slices), 60.0)
+    growth = panel.logic.growths[-1]
+    added = ball(5, 20, 28, 2.0)
+    write_mask(growth.node, growth.segment_id, shown(growth) | added, volume)
+    rest(panel)
+    assert np.array_equal(shown(growth), LESION | added)
+
+
+def test_a_lesion_that_a_person_erased_wholly_grows_as_if_nothing_was_erased(
+    panel: Any, volume: Any
+) -> None:
+    growth = grow_first(panel, volume)
+    write_mask(growth.node, growth.segment_id, np.zeros(SHAPE, bool), volume)
+    panel.logic.grow_again(growth)
+    assert np.array_equal(shown(growth), LESION)
+    assert not growth.segment.has_strokes
+
+
 def test_undo_while_it_grows_stops_it(panel: Any, volume: Any) -> None:
     use_engine(panel, 0.5)
     show_slice_of(volume, 5)

@@ -207,8 +207,7 @@ class GrowthSwap:
 
     def count_bytes(self) -> int:
         """Return how much memory it takes, about."""
-        part = None if self._state is None else self._state.segment.part
-        return 0 if part is None else len(part.bits)
+        return 0 if self._state is None else self._state.segment.size_bytes
 
 
 def growth_job(

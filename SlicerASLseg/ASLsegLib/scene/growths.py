@@ -22,8 +22,10 @@ from ASLsegLib.scene.segments import (
     packed,
     read_part,
     segment_ids,
+    together,
     unpacked,
     with_slice,
+    without,
     write_part,
 )
 from ASLsegLib.scene.shown_labels import choose_segments, read_shown_part
@@ -91,13 +93,54 @@ def parts_beside(
 
 
 @dataclass(frozen=True)
+class Strokes:
+    """What a person drew by hand in a grown lesion; it stays where the lesion grows again.
+
+    Attributes:
+        added: Voxels that they drew; None for none.
+        erased: Voxels that they erased; None for none.
+    """
+
+    added: Part | None = None
+    erased: Part | None = None
+
+    def followed(self, was: Part | None, now: Part | None) -> Strokes:
+        """Return them with those that made something else of a lesion.
+
+        One of which nothing is left was taken out: it begins anew, without strokes.
+
+        Args:
+            was: The lesion as it was written.
+            now: As it is.
+        """
+        if now is None:
+            return Strokes()
+        added, erased = without(now, was), without(was, now)
+        return Strokes(
+            together(without(self.added, erased), added),
+            together(without(self.erased, added), erased),
+        )
+
+    def over(self, grown: Part | None) -> Part | None:
+        """Return what has grown with the strokes over it."""
+        return without(together(grown, self.added), self.erased)
+
+    @property
+    def are_there(self) -> bool:
+        """Whether anything was drawn or erased."""
+        return self.added is not None or self.erased is not None
+
+
+@dataclass(frozen=True)
 class KeptSegment:
     """The segment of a lesion as it was.
 
     Attributes:
         name: Of the segment.
         style: How it is shown, and named in DICOM.
-        part: What it held.
+        part: What it held, strokes among it.
+        added: Of its strokes; see `Strokes`.
+        erased: Of its strokes.
         slices: Those that had come since the last start.
         tags: Of the segment.
     """
@@ -105,14 +148,23 @@ class KeptSegment:
     name: str
     style: Style
     part: PackedPart | None
+    added: PackedPart | None
+    erased: PackedPart | None
     slices: tuple[int, ...]
     tags: Mapping[str, str]
+
+    @property
+    def size_bytes(self) -> int:
+        """How much memory it takes, about."""
+        parts = (self.part, self.added, self.erased)
+        return sum(len(part.bits) for part in parts if part is not None)
 
 
 class GrownSegment:
     """The segment of a lesion while it grows: each section is shown as it comes.
 
-    When a lesion grows again, a section of before is shown until its slice comes or the end.
+    When a lesion grows again, a section of before is shown until its slice comes or the end. What
+    a person drew or erased in it by hand stays over what grows.
 
     Args:
         node: Segmentation node.
@@ -125,7 +177,9 @@ class GrownSegment:
         self._axis = slice_axis_of(volume)
         self._plane = slice_geometry_of(volume).shape[1:]
         self._sections: dict[int, np.ndarray] = {}
-        self._part: Part | None = None
+        self._grown: Part | None = None
+        self._strokes = Strokes()
+        self._written: Part | None = None
 
     @property
     def slices(self) -> list[int]:
@@ -141,14 +195,26 @@ class GrownSegment:
         (top, left), (bottom, right) = np.min(filled, axis=0), np.max(filled, axis=0) + 1
         return float(left), float(top), float(right), float(bottom)
 
+    @property
+    def has_strokes(self) -> bool:
+        """Whether a person drew or erased something in it by hand."""
+        return self._strokes.are_there
+
     def keep(self) -> KeptSegment | None:
         """Return the segment as it is, with what a person drew in it; None when it is gone."""
         segment = self._node.GetSegmentation().GetSegment(self._segment_id)
         if segment is None:
             return None
-        part = packed(read_part(self._node, self._segment_id, self._volume))
-        style = Style(segment.GetColor(), terminology_of(segment))
-        return KeptSegment(segment.GetName(), style, part, tuple(self._sections), all_tags(segment))
+        self._note_strokes()
+        return KeptSegment(
+            segment.GetName(),
+            Style(segment.GetColor(), terminology_of(segment)),
+            packed(self._written),
+            packed(self._strokes.added),
+            packed(self._strokes.erased),
+            tuple(self._sections),
+            all_tags(segment),
+        )
 
     def restore(self, kept: KeptSegment | None) -> None:
         """Bring the segment back to how it was; None removes it."""
@@ -161,7 +227,8 @@ class GrownSegment:
         part = unpacked(kept.part)
         restore_tags(segmentation.GetSegment(self._segment_id), kept.tags)
         write_part(self._node, self._segment_id, part, self._volume)
-        self._part = part
+        self._grown = self._written = part
+        self._strokes = Strokes(unpacked(kept.added), unpacked(kept.erased))
         self._sections = {k: self._plane_of(part, k) for k in kept.slices}
 
     def restart(self) -> None:
@@ -172,15 +239,27 @@ class GrownSegment:
         """Show a section."""
         plane = section_of(event, self._plane)
         self._sections[event.slice_index] = plane
-        self._part = with_slice(self._part, event.slice_index, plane, self._axis)
-        write_part(self._node, self._segment_id, self._part, self._volume)
+        self._grown = with_slice(self._grown, event.slice_index, plane, self._axis)
+        self._write()
 
     def finish(self) -> None:
-        """Show nothing but the sections that came since the last start."""
-        self._part = None
+        """Show nothing but the sections that came since the last start, and strokes."""
+        self._grown = None
         for k, plane in self._sections.items():
-            self._part = with_slice(self._part, k, plane, self._axis)
-        write_part(self._node, self._segment_id, self._part, self._volume)
+            self._grown = with_slice(self._grown, k, plane, self._axis)
+        self._write()
+
+    def _write(self) -> None:
+        """Show what has grown, with the strokes over it."""
+        self._note_strokes()
+        self._written = self._strokes.over(self._grown)
+        write_part(self._node, self._segment_id, self._written, self._volume)
+
+    def _note_strokes(self) -> None:
+        """Note what a person has drawn and erased since the segment was written."""
+        now = read_part(self._node, self._segment_id, self._volume)
+        self._strokes = self._strokes.followed(self._written, now)
+        self._written = now
 
     def _plane_of(self, part: Part | None, slice_index: int) -> np.ndarray:
         plane, section = np.zeros(self._plane, bool), on_slice(part, slice_index, self._axis)

@@ -37,6 +37,7 @@ class GrowthSection(Section):
         self._seen = ""
         self._slice: int | None = None
         self._started_at: float | None = None
+        self._started: Growth | None = None
         self.on_click(self.ui.growButton, self.grow)
         self.on_key("G", self.ui.growButton)
         self._left_alone = ""
@@ -126,7 +127,7 @@ class GrowthSection(Section):
     def forget_scene(self) -> None:
         """Forget what went away with the scene."""
         self._seen = self._left_alone = ""
-        self._started_at = None
+        self._started_at = self._started = None
 
     def on_answer(self, facts: GrowthFacts) -> None:
         """Show what has grown, and why it ends where it ends."""
@@ -146,7 +147,13 @@ class GrowthSection(Section):
             seconds=seconds,
             device=facts.device.upper(),
         )
-        self.ui.growthStatusLabel.setText(" ".join([words, *facts.ends]))
+        self.ui.growthStatusLabel.setText(" ".join([words, *facts.ends, *self._about_strokes()]))
+
+    def _about_strokes(self) -> list[str]:
+        """Say that strokes by hand are kept, where the lesion that was started last has some."""
+        growth = self._started
+        is_drawn_in = growth is not None and growth.segment.has_strokes
+        return [_("What you drew or erased in it is kept.")] if is_drawn_in else []
 
     @property
     def _target(self) -> str:
@@ -191,6 +198,6 @@ class GrowthSection(Section):
         self._note_start(growth)
 
     def _note_start(self, growth: Growth) -> None:
-        self._started_at = time.monotonic()
+        self._started_at, self._started = time.monotonic(), growth
         if source_of(growth.node) == "sam":  # else hidden by default, and with it the lesion
             self.panel.parameters.showSam = True
