@@ -61,6 +61,7 @@ from aslseg.inference.interactive.session import (
 from aslseg.inference.loading import load_ensemble
 from aslseg.inference.prediction_cache import open_predictions, unchanged
 from aslseg.networks.device import choose_device
+from aslseg.project.image_digests import stamp_of
 from aslseg.project.organ_masks import volume_with_organs
 from aslseg.project.project import Project, open_project
 from aslseg.project.run_folder import (
@@ -384,15 +385,17 @@ def _read(request: ImageRequest, monitor: Monitor) -> Volume:
 
 
 def _file_key(request: ImageRequest) -> Key:
+    """Return what changes when an image or mask of a request is replaced, also its voxels alone.
+
+    Raises:
+        ImageError: When one is missing, or cannot be looked at.
+    """
     files = {"": Path(request.image), **{n: Path(path) for n, path in request.organs.items()}}
     for path in files.values():
         if not path.exists():
             msg = f"{path} does not exist; give the path of an image or of a DICOM folder."
             raise ImageError(msg)
-    return tuple(
-        (name, str(file.resolve()), file.stat().st_mtime_ns, file.stat().st_size)
-        for name, file in files.items()
-    )
+    return tuple((name, str(file.resolve()), stamp_of(file)) for name, file in files.items())
 
 
 def _models_key(run: RunFolder | None, request: ImageRequest) -> Key:
