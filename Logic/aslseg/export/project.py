@@ -31,7 +31,7 @@ from aslseg.export.origin import (
     run_origin,
     write_origin,
 )
-from aslseg.export.staging import check_place, require_same_images, staged
+from aslseg.export.staging import check_place, require_same_images, require_same_project, staged
 from aslseg.export.tables import CASE_COLUMNS, CASES, LESIONS, Row, measured_rows, write_tables
 from aslseg.project.complete_slices import incomplete_voxels
 from aslseg.project.lesions import read_lesions
@@ -106,7 +106,7 @@ class ExportOptions:
         cases: Names of cases; all when None.
         run: Whose predictions `all` takes; the latest with a finished round when None.
         replace: Whether files that this program did not write, or wrote of other images under the
-            same names, may be replaced.
+            same names, may be replaced, and an nnU-Net data set with cases of another project.
     """
 
     format: Format = "nifti"
@@ -141,7 +141,7 @@ def export_project(
         RunError: When there is no such run.
         ImageError: When a file cannot be read.
         FilesThereError: When files are in the way that this program did not write, or that are of
-            other images.
+            other images, or an nnU-Net data set there has cases that the project does not have.
         StorageError: When the folder cannot be written, or has label maps of other targets.
         CancelledError: When asked to stop.
     """
@@ -158,6 +158,8 @@ def export_project(
     if not options.replace:
         images = {label.case.id: label.case.image_sha256 or "" for label in found}
         require_same_images(folder, before, images)
+        if is_whole:
+            require_same_project(folder, before, current)
     with staged(folder, before, whole=is_whole) as staging:
         export = _Export(current, options.format, staging, _runs_of(current, found), digests)
         for label in monitor.track(found, "Exporting"):

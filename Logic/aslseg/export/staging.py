@@ -85,6 +85,36 @@ def require_same_images(folder: Path, before: Origin | None, images: Mapping[str
         raise FilesThereError(msg)
 
 
+def require_same_project(folder: Path, before: Origin | None, project: Project) -> None:
+    """Make sure that a folder which is replaced as a whole has label maps of this project alone.
+
+    Cases are known by their images, whatever they are called.
+
+    Args:
+        folder: Where to.
+        before: What an earlier export to the folder wrote; None where there was none.
+        project: Whose export comes in its place.
+
+    Raises:
+        FilesThereError: When a case there has an image that no case of the project has.
+    """
+    earlier = {} if before is None else before.cases
+    names = {case.id for case in project.cases}
+    images = {case.image_sha256 for case in project.cases}
+    others = [
+        name
+        for name, origin in earlier.items()
+        if (origin.image_sha256 not in images if origin.image_sha256 else name not in names)
+    ]
+    if others:
+        msg = (
+            f"{folder} holds cases whose images this project does not have, and they would be "
+            f"deleted: {', '.join(others)}. Choose another folder; or, if they were removed or "
+            "their images replaced on purpose, let what is there be replaced (--force)."
+        )
+        raise FilesThereError(msg)
+
+
 def require_not_own(project: Project, folder: Path, names: Collection[str]) -> None:
     """Make sure that files which come to a folder replace none of a project's, nor its images.
 

@@ -18,6 +18,7 @@ from aslseg.export.project import ExportOptions, export_project
 from aslseg.project.complete_slices import mark_slice_complete
 from aslseg.project.create import create_project, select_cases
 from aslseg.project.datasets import cases_from_folder, cases_from_nnunet, targets_from_dataset
+from aslseg.project.edit import rename_case
 from aslseg.project.lesions import LesionDecision, boxed, put_lesion
 from aslseg.project.project import Project, open_project
 from aslseg.project.review import accept, correct, draw, reject
@@ -508,6 +509,27 @@ def test_a_label_map_of_another_image_is_not_written_over_unasked(tmp_path: Path
     digests = {name: case.image_sha256 for name, case in origin.cases.items()}
     kept = {"a": second.case("a").image_sha256, "c": third.case("c").image_sha256}
     assert digests == kept
+
+
+def test_a_data_set_of_another_project_is_not_replaced_unasked(tmp_path: Path) -> None:
+    first = a_liver_project(tmp_path / "one", "a", LIVER_1)
+    second = a_liver_project(tmp_path / "two", "c", LIVER_1)
+    export_project(first, tmp_path / "out", NNUNET)
+    before = {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    with pytest.raises(FilesThereError, match=r"does not have, .* deleted: a\. Choose another"):
+        export_project(second, tmp_path / "out", NNUNET)
+    for path, content in before.items():
+        assert path.read_bytes() == content
+    assert len([path for path in (tmp_path / "out").rglob("*") if path.is_file()]) == len(before)
+    export_project(second, tmp_path / "out", ExportOptions(format="nnunet", replace=True))
+    assert [path.name for path in (tmp_path / "out" / "labelsTr").iterdir()] == ["c.nii.gz"]
+
+
+def test_a_data_set_of_cases_that_were_renamed_is_the_projects(tmp_path: Path) -> None:
+    project = a_liver_project(tmp_path / "one", "a", LIVER_1)
+    export_project(project, tmp_path / "out", NNUNET)
+    export_project(rename_case(project, "a", "b"), tmp_path / "out", NNUNET)
+    assert [path.name for path in (tmp_path / "out" / "labelsTr").iterdir()] == ["b.nii.gz"]
 
 
 def test_another_format_needs_another_folder(tmp_path: Path, a_project: Path) -> None:
