@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from aslseg.project.case import Case
+from aslseg.project.all_or_nothing import all_or_nothing
+from aslseg.project.case import OWN_FILES, Case
 from aslseg.project.labels import keep_history
-from aslseg.project.lesions import set_lesions_aside
+from aslseg.project.lesions import lesions_aside, set_lesions_aside
 from aslseg.project.project import Project
-from aslseg.project.review import noting_removal
+from aslseg.project.review import note_removal
 from aslseg.storage import inside
 
 
@@ -37,35 +38,28 @@ def keep_drawn(project: Project, case: Case) -> list[Path | None]:
 
 
 @contextmanager
-def ending_decisions(project: Project) -> Iterator[Callable[[Case], None]]:
-    """End what people decided about cases; it holds as before if the body fails.
+def setting_aside(project: Project, cases: Collection[Case]) -> Iterator[None]:
+    """Take away what people drew of cases and decided about them; the history has copies.
 
-    What else can fail is best done before, for a process that is killed brings nothing back.
+    That and what the body does holds wholly or not at all, also where the process is killed.
 
     Args:
-        project: The project; the caller holds its lock.
+        project: The project; the caller holds its lock, and the history has what was drawn, see
+            `keep_drawn`.
+        cases: The cases, none of them twice; the body writes the project without them, or without
+            what was drawn of them.
 
-    Yields:
-        What ends the decisions about a case, those about its lesions go to the history; it raises
-        StorageError when the folder cannot be written.
+    Raises:
+        StorageError: When the folder cannot be written; nothing has changed then.
     """
-    with ExitStack() as ended:
-
-        def end(case: Case) -> None:
-            ended.enter_context(_lesions_aside(project, case))
-            ended.enter_context(noting_removal(project.folder, case))
-
-        yield end
-
-
-@contextmanager
-def _lesions_aside(project: Project, case: Case) -> Iterator[None]:
-    """Set the decisions about a case's lesions aside; they come back if the body fails."""
-    kept = set_lesions_aside(project.folder, case.id)
-    try:
+    drawn = [path for case in cases for path in drawn_files(project, case)]
+    lesions = {case.id: lesions_aside(project.folder, case.id) for case in cases}
+    decided = [project.lesion_path(case.id) for case in cases]
+    files = [project.folder / name for name in OWN_FILES] + drawn + decided + [*lesions.values()]
+    with all_or_nothing(project.folder, [path.relative_to(project.folder) for path in files]):
+        for case in cases:
+            note_removal(project.folder, case)
+            set_lesions_aside(project.folder, case.id, lesions[case.id])
+        for path in drawn:
+            path.unlink(missing_ok=True)
         yield
-    except BaseException:
-        if kept is not None:
-            with suppress(OSError):
-                kept.rename(project.lesion_path(case.id))
-        raise

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from aslseg.errors import ProjectError, refuse_unknown, short
 from aslseg.project.case import LABEL_SUFFIX, LABELS, Case
-from aslseg.project.drawn import drawn_files, ending_decisions, keep_drawn
+from aslseg.project.drawn import keep_drawn, setting_aside
 from aslseg.project.lock import changing
 from aslseg.project.project import (
     Project,
@@ -103,12 +103,9 @@ def remove_cases(project: Project, case_ids: Collection[str]) -> tuple[Project, 
         current = open_project(project.folder)
         updated = without_cases(current, case_ids)
         gone = [current.case(name) for name in dict.fromkeys(case_ids)]
-        with ending_decisions(current) as end, replacing_project(updated):
-            removals = [_kept(current, case) for case in gone]
-            for case in gone:
-                end(case)
-        for path in (path for case in gone for path in drawn_files(current, case)):
-            path.unlink(missing_ok=True)  # its copy is in the history
+        removals = [_kept(current, case) for case in gone]
+        with setting_aside(current, gone):
+            write_project(updated)
     return updated, removals
 
 

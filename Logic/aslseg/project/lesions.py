@@ -363,28 +363,34 @@ def _lines_of(
     return lines
 
 
-def set_lesions_aside(folder: Path, case_id: str) -> Path | None:
+def lesions_aside(folder: Path, case_id: str) -> Path:
+    """Return a place in the history for the decisions about a case, under the time of now.
+
+    Args:
+        folder: Of the project.
+        case_id: The case.
+    """
+    now = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%S%fZ")
+    return folder / LESIONS / HISTORY / f"{case_id}-{now}.jsonl"
+
+
+def set_lesions_aside(folder: Path, case_id: str, kept: Path | None = None) -> None:
     """Keep the decisions about a case that leaves a project, where no other case finds them.
 
     Args:
         folder: Of the project; the caller holds its lock.
-        case_id: The case.
-
-    Returns:
-        Where they are kept; None where nothing was decided.
+        case_id: The case; nothing need have been decided about it.
+        kept: Where they are kept; as `lesions_aside` when None.
 
     Raises:
         StorageError: When the folder cannot be written.
     """
     path = inside(folder, Path(LESIONS, f"{case_id}.jsonl"))
-    if not path.exists():
-        return None
-    now = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%S%fZ")
-    kept = folder / LESIONS / HISTORY / f"{case_id}-{now}.jsonl"
-    with storage_errors(kept):
-        kept.parent.mkdir(exist_ok=True)
-        path.rename(kept)
-    return kept
+    kept = kept or lesions_aside(folder, case_id)
+    if path.exists():
+        with storage_errors(kept):
+            kept.parent.mkdir(exist_ok=True)
+            path.rename(kept)
 
 
 def _path(project: Project, case_id: str) -> Path:

@@ -10,6 +10,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from aslseg.errors import ProjectError, StorageError
+from aslseg.project.all_or_nothing import UNFINISHED, undo_unfinished
 from aslseg.project.case import HISTORY, LABELS, PROJECT_FILE, PROJECT_REMEDY
 from aslseg.project.image_digests import PLACE as KNOWN_IMAGES
 from aslseg.reading import read_object
@@ -23,14 +24,15 @@ PATIENCE_S = 60.0
 def changing(folder: Path) -> Iterator[None]:
     """Hold the lock of a project; the thread that holds it may ask for it again.
 
-    Files that an ended process left half written in the project are deleted first.
+    Files that an ended process left half written in the project are deleted first, and a change of
+    several files that it did not finish is taken back.
 
     Args:
         folder: Of the project.
 
     Raises:
         ProjectError: When another program does not give the lock back in time, or the folder is not
-            there, for it may have been moved.
+            there, for it may have been moved, or what is kept of an unfinished change is damaged.
         StorageError: When the folder cannot be written, or its disk knows no locks.
     """
     if not os.path.lexists(folder):  # else a new one would be made where it was
@@ -51,6 +53,8 @@ def changing(folder: Path) -> Iterator[None]:
             labels = folder / LABELS
             for place in (folder, folder / KNOWN_IMAGES.parent, labels, labels / HISTORY):
                 sweep(place)
+            if (folder / UNFINISHED).exists():
+                undo_unfinished(folder)
         yield
     finally:
         lock.release()

@@ -24,6 +24,7 @@ from aslseg.data.geometry import fit_labels
 from aslseg.data.images import read_geometry, read_labelmap_on, read_volume, write_labelmap
 from aslseg.data.volume import Geometry, Labelmap, Mask, SameSize, Volume
 from aslseg.errors import ConfigError, ImageError, ProjectError, short
+from aslseg.project.all_or_nothing import FILES, UNFINISHED
 from aslseg.project.case import (
     LABELS,
     LESIONS,
@@ -515,15 +516,20 @@ class Project(Settings):
 
 
 def open_project(folder: Path) -> Project:
-    """Open a project.
+    """Open a project; a change that an ended process did not finish is taken back first.
 
     Args:
         folder: Folder that holds `project.json`, or that file.
 
     Raises:
-        ProjectError: When it is missing, no JSON, of another version, or contradicts itself.
+        ProjectError: When it is missing, no JSON, of another version, or contradicts itself; or as
+            `changing`, with an unfinished change.
+        StorageError: As `changing`, with an unfinished change.
     """
     path = folder if folder.name == PROJECT_FILE else folder / PROJECT_FILE
+    if (path.parent / UNFINISHED / FILES).exists():
+        with changing(path.parent):
+            pass
     values = read_object(path, ProjectError, PROJECT_REMEDY)
     version = values.get("schema_version")
     if version not in (1, SCHEMA_VERSION):

@@ -7,12 +7,12 @@ from aslseg.data.volume import Geometry
 from aslseg.errors import ProjectError
 from aslseg.project.case import Case
 from aslseg.project.create import refuse_same_images
-from aslseg.project.drawn import drawn_files, ending_decisions, keep_drawn
+from aslseg.project.drawn import drawn_files, keep_drawn, setting_aside
 from aslseg.project.image_digests import remember, stamp_of
 from aslseg.project.labels import load_labels
 from aslseg.project.lesions import read_lesions
 from aslseg.project.lock import changing
-from aslseg.project.project import Project, open_project, replacing_project
+from aslseg.project.project import Project, open_project, write_project
 from aslseg.project.run_folder import run_named
 from aslseg.project.run_tables import REFINED
 
@@ -59,12 +59,11 @@ def renew_image(project: Project, case_id: str, *, keep: bool | None = None) -> 
                 load_labels(current.label_path(case), volume.geometry, current.targets)
         updated = current.with_case(case.model_copy(update={"image_sha256": digest}))
         refuse_same_images(updated)
-        with ending_decisions(current) as end, replacing_project(updated):
-            if keep is False:
-                keep_drawn(current, current.case(case_id))
-                end(current.case(case_id))
-        for file in drawn if keep is False else []:
-            file.unlink(missing_ok=True)  # its copy is in the history
+        ended = [current.case(case_id)] if keep is False else []
+        for one in ended:
+            keep_drawn(current, one)
+        with setting_aside(current, ended):
+            write_project(updated)
     remember(updated.folder, {case_id: [stamp, digest]})
     return updated
 

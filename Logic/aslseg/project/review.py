@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path, PurePosixPath
@@ -247,10 +247,8 @@ def decisions(project: Project) -> tuple[Review, ...]:
     )
 
 
-def noting_removal(folder: Path, case: Case) -> AbstractContextManager[None]:
+def note_removal(folder: Path, case: Case) -> None:
     """Note that a case leaves a project: what was decided about it holds no more.
-
-    It is taken back if the body fails.
 
     Args:
         folder: Of the project; the caller holds its lock.
@@ -259,9 +257,8 @@ def noting_removal(folder: Path, case: Case) -> AbstractContextManager[None]:
     Raises:
         StorageError: When the folder cannot be written.
     """
-    if not (folder / REVIEWS).exists():
-        return nullcontext()
-    return _noted(folder, _of(_Decided("removed"), case))
+    if (folder / REVIEWS).exists():
+        _append(folder, _of(_Decided("removed"), case))
 
 
 def history(project: Project) -> tuple[Review, ...]:
