@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, TypeAlias
 
 from aslseg.errors import ProjectError
 from aslseg.evaluation.lesion_review import ReviewedLesion, read_review
+from aslseg.project.all_or_nothing import all_or_nothing
+from aslseg.project.case import OWN_FILES
 from aslseg.project.lesion_labels import finish_case, require_finishable
 from aslseg.project.lesions import CaseLesions, LesionDecision, What, putting_lesions, read_lesions
 from aslseg.project.lock import changing
@@ -102,6 +105,8 @@ def finish_lesions(
 ) -> dict[int, ReviewedLesion]:
     """Decide about the last lesions of a case and say that there are no more: both, or neither.
 
+    So it is also where the process is killed in between.
+
     Args:
         project: The project.
         run: As for `numbered_lesions`.
@@ -125,7 +130,9 @@ def finish_lesions(
     with changing(project.folder):
         now = open_project(project.folder)
         require_finishable(now, run, asked.lesions_after, round_number=round_number)
-        with _decided(now, asked):
+        label, lesions = now.case(case_id).label_place, now.lesion_path(case_id)
+        places = [*map(Path, OWN_FILES), label, lesions.relative_to(now.folder)]
+        with all_or_nothing(now.folder, places), _decided(now, asked):
             finish_case(now, run, case_id, round_number=round_number)
     return numbered_lesions(project, run, case_id, round_number=round_number)[0]
 

@@ -26,6 +26,7 @@ from aslseg.project.project import Project, open_project
 from aslseg.project.review import decisions, draw, undo_last
 from aslseg.project.roles import assign
 from aslseg.project.run_folder import RunFolder
+from project_states import states_between
 from tiny_project import GEOMETRY, a_tiny_project
 
 LABELS = np.zeros(GEOMETRY.shape, np.uint8)
@@ -178,6 +179,37 @@ def test_where_the_label_cannot_be_written_no_decision_is_kept(
     assert decisions(open_project(project.folder)) == ()
     finish_lesions(project, run, "c2", round_number=1, delete=[2])
     assert open_project(project.folder).case("c2").label is not None
+
+
+def told(folder: Path) -> tuple[object, ...]:
+    """Return what a project says of case c2, and the label map that it has."""
+    now = open_project(folder)
+    case = now.case("c2")
+    label = None if case.label is None else now.load_labels(case).labels.tobytes()
+    made = [one.what for one in decisions(now)]
+    kept = {n: one.what for n, one in read_lesions(now, "c2").decisions.items()}
+    return case.model_dump(), label, made, kept
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_done_that_is_killed_has_decisions_and_label_or_neither(
+    project: Project, run: RunFolder, again: bool
+) -> None:
+    if again:
+        finish_lesions(project, run, "c2", round_number=1, accept=[1, 2])
+        words = {"delete": [1]}
+    else:
+        decide_lesions(project, run, "c2", round_number=1, accept=[1])
+        words = {"delete": [2]}
+    before = told(project.folder)
+    states = states_between(
+        project.folder, lambda: finish_lesions(project, run, "c2", round_number=1, **words)
+    )
+    after = told(project.folder)
+    found = [told(state) for state in states]
+    assert [one == after for one in found] == sorted(one == after for one in found)
+    assert [one for one in found if one not in (before, after)] == []
+    assert (found[0], found[-1]) == (before, after)
 
 
 @pytest.mark.parametrize("done", [False, True])
