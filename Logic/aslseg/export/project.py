@@ -1,7 +1,8 @@
 """The label maps of a project as a folder of files, with their origin and tables of measurements.
 
 Every format has `origin.json`, `cases.csv` and `lesions.csv`. NIfTI and DICOM files may be added to
-by a later export of other cases; an nnU-Net data set is replaced as a whole.
+by a later export of other cases; those of the same cases are replaced, or removed where the case
+has no such label map any more. An nnU-Net data set is replaced as a whole.
 """
 
 from __future__ import annotations
@@ -28,10 +29,17 @@ from aslseg.export.origin import (
     RunOrigin,
     are_as_written,
     now,
+    read_origin,
     run_origin,
     write_origin,
 )
-from aslseg.export.staging import check_place, require_same_images, require_same_project, staged
+from aslseg.export.staging import (
+    check_place,
+    gone_files,
+    require_same_images,
+    require_same_project,
+    staged,
+)
 from aslseg.export.tables import CASE_COLUMNS, CASES, LESIONS, Row, measured_rows, write_tables
 from aslseg.project.complete_slices import incomplete_voxels
 from aslseg.project.lesions import read_lesions
@@ -160,13 +168,15 @@ def export_project(
         require_same_images(folder, before, images)
         if is_whole:
             require_same_project(folder, before, current)
-    with staged(folder, before, whole=is_whole) as staging:
+    with staged(folder, before) as staging:
         export = _Export(current, options.format, staging, _runs_of(current, found), digests)
         for label in monitor.track(found, "Exporting"):
             _export_case(export, label)
         _finish(export, folder, None if is_whole else before)
     made = Counter[str](origin.made_by for origin in export.origins.values())
-    return ExportSummary(folder, dict(made), tuple(_notes(export, found, options, predictor)))
+    notes = _notes(export, found, options, predictor)
+    notes += _gone_notes(folder, gone_files(before, read_origin(folder)), options.format)
+    return ExportSummary(folder, dict(made), tuple(notes))
 
 
 def _predictor(project: Project, options: ExportOptions) -> RunFolder | None:
@@ -358,7 +368,10 @@ def _doubtful(label: CaseLabel, image: Volume) -> Mask:
 
 
 def _finish(export: _Export, folder: Path, before: Origin | None) -> None:
-    """Write tables and origin; what an earlier export wrote of other cases is taken over."""
+    """Write tables and origin; what an earlier export wrote of cases not asked for is taken over.
+
+    Of cases that are asked for and have no label map now, nothing is taken over: their files go.
+    """
     staging, targets = export.staging, export.project.targets
     if export.format == "nnunet":
         trained = [
@@ -431,6 +444,24 @@ def _notes(
     if unwritten and options.format != "tables":
         notes.append(
             f"Measured, but not written, for {_WHY_NOT[options.format]}: {', '.join(unwritten)}."
+        )
+    return notes
+
+
+def _gone_notes(folder: Path, gone: Sequence[str], format_name: Format) -> list[str]:
+    """Say which files of an earlier export are not of this one: those removed and those kept."""
+    kept = [name for name in gone if (folder / name).exists()]
+    removed = [name for name in gone if name not in kept]
+    notes = []
+    if removed and format_name != "nnunet":  # which is said to be replaced as a whole
+        notes.append(
+            "Removed, for an earlier export wrote them and their cases have no such label map now: "
+            f"{', '.join(removed)}."
+        )
+    if kept:
+        notes.append(
+            f"Kept, for they were changed since an earlier export wrote them: {', '.join(kept)}. "
+            "Origin and tables say nothing of them; move them away if they are not wanted."
         )
     return notes
 

@@ -191,17 +191,16 @@ def _file_number(path: Path) -> tuple[int, int]:
 
 
 @contextmanager
-def staged(folder: Path, before: Origin | None, *, whole: bool) -> Iterator[Path]:
+def staged(folder: Path, before: Origin | None) -> Iterator[Path]:
     """Give an empty folder to fill, whose files then take their places in another one.
 
     Args:
         folder: Where they go. `origin.json` comes last.
-        before: What an earlier export to it wrote, which goes away if `whole`, unless it was
-            changed since.
-        whole: Whether all that an export wrote belongs together.
+        before: What an earlier export to it wrote; of that goes away what the new origin does not
+            name, unless it was changed since.
 
     Yields:
-        A hidden folder beside `folder`; it is deleted whatever happens.
+        A hidden folder beside `folder`, for files and their origin; it is deleted whatever happens.
 
     Raises:
         StorageError: When the place cannot be written.
@@ -213,9 +212,16 @@ def staged(folder: Path, before: Origin | None, *, whole: bool) -> Iterator[Path
         staging.mkdir(parents=True)
         try:
             yield staging
-            _publish(staging, place, before if whole else None)
+            _publish(staging, place, before)
         finally:
             shutil.rmtree(staging, ignore_errors=True)
+
+
+def gone_files(before: Origin | None, after: Origin | None) -> list[str]:
+    """List the files of an earlier export that a later one to its folder says nothing of."""
+    if before is None:
+        return []
+    return [name for name in before.files if after is None or name not in after.files]
 
 
 def _publish(staging: Path, folder: Path, before: Origin | None) -> None:
@@ -225,12 +231,13 @@ def _publish(staging: Path, folder: Path, before: Origin | None) -> None:
             folder.rmdir()
         staging.replace(folder)
         return
-    known = {} if before is None else before.files
-    gone = [name for name in known if name not in names]
-    changed = foreign_files(folder, gone, known)
-    for name in sorted(names, key=lambda name: name == ORIGIN):
+    gone = gone_files(before, read_origin(staging))
+    changed = foreign_files(folder, gone, {} if before is None else before.files)
+    for name in (name for name in names if name != ORIGIN):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (staging / name).replace(folder / name)
     for name in gone:
         if name not in changed:
             (folder / name).unlink(missing_ok=True)
+    if ORIGIN in names:
+        (staging / ORIGIN).replace(folder / ORIGIN)

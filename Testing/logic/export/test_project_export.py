@@ -396,6 +396,46 @@ def test_chosen_cases_are_added_to_an_earlier_export(tmp_path: Path, a_project: 
     assert list(rows(tmp_path / "out" / "lesions.csv")) == ["a"]
 
 
+def test_a_prediction_that_is_not_asked_for_any_more_is_removed(
+    tmp_path: Path, a_project: Path
+) -> None:
+    project, out = open_project(a_project), tmp_path / "out"
+    with_run(project, "b")
+    export_project(project, out, ALL)
+    assert (out / "b.nii.gz").exists()
+    done = export_project(project, out, ExportOptions(labels="human"))
+    assert not (out / "b.nii.gz").exists()
+    origin = read_origin(out)
+    assert origin is not None
+    assert "b" not in origin.cases
+    assert any("Removed" in note and "b.nii.gz" in note for note in done.notes)
+    export_project(project, out, ALL)  # which was refused for the file that was left
+    assert (out / "b.nii.gz").exists()
+
+
+def test_a_prediction_that_was_rejected_since_is_removed(tmp_path: Path, a_project: Path) -> None:
+    project, out = open_project(a_project), tmp_path / "out"
+    run = with_run(project, "b")
+    export_project(project, out, ALL)
+    done = export_project(reject(project, "b", run), out, ALL)
+    assert not (out / "b.nii.gz").exists()
+    assert any("Removed" in note and "b.nii.gz" in note for note in done.notes)
+
+
+def test_a_prediction_that_a_person_changed_since_stays_and_is_told(
+    tmp_path: Path, a_project: Path
+) -> None:
+    project, out = open_project(a_project), tmp_path / "out"
+    with_run(project, "b")
+    export_project(project, out, ALL)
+    write_labelmap(block(2), out / "b.nii.gz")
+    mine = sha256_of(out / "b.nii.gz")
+    done = export_project(project, out)
+    assert sha256_of(out / "b.nii.gz") == mine
+    assert any("Kept" in note and "b.nii.gz" in note for note in done.notes)
+    assert not any("Removed" in note for note in done.notes)
+
+
 def test_an_nnunet_data_set_is_replaced_as_a_whole(tmp_path: Path, a_project: Path) -> None:
     project = open_project(a_project)
     export_project(project, tmp_path / "out", NNUNET)
