@@ -406,3 +406,27 @@ def test_a_lesion_that_is_shown_again_as_decided_is_where_it_was(reviewer: Revie
     reviewer.load(CASE)
     reviewer.rest()
     np.testing.assert_array_equal(reviewer.shown, drawn)
+
+
+@pytest.mark.parametrize("row", ["accepted", "deleted"])
+def test_a_lesion_that_was_drawn_larger_than_decided_is_asked_about(
+    reviewer: Reviewer, row: str
+) -> None:
+    """An accepted one that a person lets grow, a deleted one that comes back larger."""
+    logic, volume = reviewer.logic, reviewer.logic.case_node(CASE)
+    button = reviewer.ui.lesionAcceptButton if row == "accepted" else reviewer.ui.lesionDeleteButton
+    decided = reviewer.logic.lesion_review.rows[0].voxels
+    reviewer.press(button)
+    as_decided, node = reviewer.shown, final_label(reviewer, CASE)
+    mask = read_mask(node, "tumour", volume)
+    k, j, i = (int(n) for n in decided.box.start)
+    mask[k - 1 : k + 2, j : j + 2, i - 1 : i + 2] = True
+    write_mask(node, "tumour", mask, volume)
+    drawn = reviewer.shown
+    dialogs.answer("shows lesions", yes())
+    reviewer.load(CASE)
+    reviewer.rest()
+    np.testing.assert_array_equal(reviewer.shown, as_decided)
+    reviewer.press(reviewer.ui.undoButton)
+    np.testing.assert_array_equal(reviewer.shown, drawn)
+    assert logic.lesion_review.otherwise

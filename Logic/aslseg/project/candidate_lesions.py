@@ -117,7 +117,7 @@ def lesion_in(
     for other in others:
         seeds[other.within(shown.box)] = 2
     seeds[lesion.within(shown.box)] = 1
-    owners, _ = _nearest(shown.mask, seeds)
+    owners, _ = nearest_seeds(shown.mask, seeds)
     return boxed(owners == 1, shown.box.start)
 
 
@@ -148,7 +148,7 @@ def _of_target(
     accepted = np.zeros(256, np.bool_)
     accepted[[number for number, row in by_number.items() if row.accepted]] = True
     kept = _numbers_where(accepted)[seeds]
-    owners, alone = _nearest(shown | (kept > 0), kept)
+    owners, alone = nearest_seeds(shown | (kept > 0), kept)
     for number, row in by_number.items():
         voxels = owners == number if row.accepted else (seeds == number) & (owners == 0)
         lesion = boxed(voxels, box.start)
@@ -165,21 +165,26 @@ def _numbers_where(chosen: Mask) -> NDArray[np.int32]:
     return np.where(chosen, np.arange(256, dtype=np.int32), np.int32(0))
 
 
-def _nearest(mask: Mask, seeds: NDArray[np.int32]) -> tuple[NDArray[np.int32], list[int]]:
+def nearest_seeds(mask: Mask, seeds: NDArray[np.int32]) -> tuple[NDArray[np.int32], list[int]]:
     """Give each voxel of a mask the number of the nearest seed that it is connected with.
 
+    Args:
+        mask: (D, H, W).
+        seeds: Of the mask's shape; 0 is none.
+
     Returns:
-        The numbers, and those above 255 that parts without a seed have got.
+        The numbers, and those above 255 and all seeds that parts without a seed have got.
     """
     owners, alone = np.zeros(mask.shape, np.int32), []
+    highest = max(255, int(seeds.max(initial=0)))
     parts, _ = label_components(mask)
     for part, place in enumerate(ndimage.find_objects(parts), start=1):
         inside = parts[place] == part
         present = np.unique(seeds[place][inside])
         present = present[present > 0]
         if len(present) == 0:
-            alone.append(256 + part)
-            owners[place][inside] = 256 + part
+            alone.append(highest + part)
+            owners[place][inside] = highest + part
         elif len(present) == 1:
             owners[place][inside] = present[0]
         else:

@@ -13,7 +13,7 @@ import base64
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
@@ -197,37 +197,6 @@ class CaseLesions:
             ProjectError: As `apply`.
         """
         return Labelmap(self.apply(labelmap.labels, targets), labelmap.geometry)
-
-    def contradicted_by(self, labels: Labels, targets: Sequence[Target]) -> list[int]:
-        """Return the numbers of lesions that a label map has otherwise than was decided.
-
-        Args:
-            labels: (D, H, W) on the voxels of the image.
-            targets: All targets.
-
-        Raises:
-            ProjectError: When a lesion lies outside.
-        """
-        known = _of_targets(self, targets)
-        decided = known.apply(labels, targets)
-        values = {target.name: target.value for target in targets}
-
-        def differs(mask: BoxedMask, value: int) -> bool:
-            has, shall_have = (crop(one, mask.box)[mask.mask] == value for one in (labels, decided))
-            return bool((has != shall_have).any())
-
-        return [
-            number
-            for number, one in known.decisions.items()
-            if any(differs(mask, values[one.target]) for mask in one.masks)
-        ]
-
-
-def _of_targets(lesions: CaseLesions, targets: Sequence[Target]) -> CaseLesions:
-    """Return the decisions about lesions of targets that lie in another one by now."""
-    inner = {target.name for target in targets if target.inside is not None}
-    kept = {number: one for number, one in lesions.decisions.items() if one.target in inner}
-    return replace(lesions, decisions=kept)
 
 
 def _require_inside(case_id: str, decision: LesionDecision, shape: tuple[int, ...]) -> None:

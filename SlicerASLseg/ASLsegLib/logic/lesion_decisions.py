@@ -15,16 +15,20 @@ from ASLsegLib.logic.lesion_drawing import Drawing, LesionDrawingLogic
 from ASLsegLib.logic.lesion_review import GONE
 from ASLsegLib.logic.questions import REFUSE, Questions, require_yes
 from ASLsegLib.scene.lesion_masks import exchange_voxels, require_segments, together, without
-from ASLsegLib.scene.lesions_shown import shown_otherwise
+from ASLsegLib.scene.lesions_shown import lesions_otherwise
 from ASLsegLib.scene.provenance import source_of
 from ASLsegLib.scene.resting_boxes import rest_boxes, wake_boxes
 from ASLsegLib.scene.segmentations import is_as_written
 from ASLsegLib.scene.volumes import SceneError
 
 if TYPE_CHECKING:
+    import numpy as np
+
+    from aslseg.data.volume import Geometry
     from aslseg.evaluation.lesion_review import ReviewedLesion
     from aslseg.project.lesions import BoxedMask, LesionDecision
     from aslseg.project.project import Project
+    from aslseg.project.run_folder import RunFolder
     from aslseg.targets import Target
     from ASLsegLib.logic.label_saving import DrawnLabel
 
@@ -138,6 +142,7 @@ class LesionDecisionLogic(LesionDrawingLogic):
     def _drawn(self, node: Any, volume: Any, case_id: str, questions: Questions) -> DrawnLabel:
         """Read what is shown of a case; see `LabelSavingLogic`. Lesions are decided on before."""
         from aslseg.project.lesions import read_lesions
+        from aslseg.project.shown_lesions import shown_otherwise
 
         review = self.lesion_review
         is_listed = review is not None and review.case_id == case_id
@@ -147,7 +152,9 @@ class LesionDecisionLogic(LesionDrawingLogic):
         if source_of(node) != "refined" or drawn.label_before:
             return drawn
         decided = read_lesions(self.opened(), case_id)  # elsewhere too, since they were listed
-        numbers = decided.contradicted_by(drawn.labels.labels, self.targets())
+        labels = drawn.labels
+        predicted = self._predicted(case_id, *self._round_of(node), labels.geometry)
+        numbers = shown_otherwise(decided, labels.labels, self.targets(), predicted)
         which = review.named(numbers) if review is not None and is_listed else ""
         which = which or f"{len(numbers)} of its lesions"
         if numbers:
@@ -162,8 +169,26 @@ class LesionDecisionLogic(LesionDrawingLogic):
         if node is not None and not is_as_written(node, volume):  # else it was renewed
             lesion = None if self._drawing is None else self._drawing.lesion
             drawn = 0 if lesion is None else lesion.number
-            found = shown_otherwise(node, volume, self.targets(), review.decisions)
+            predicted = self._predicted_of_review()
+            found = lesions_otherwise(node, volume, self.targets(), review.decisions, predicted)
             review.otherwise = [number for number in found if number != drawn]
+
+    def _predicted_of_review(self) -> np.ndarray | None:
+        """Return the final label as the run has it, of the case that is looked at."""
+        review = self._review()
+        geometry = review.image.geometry
+        return self._predicted(review.case_id, review.run, review.round, geometry)
+
+    def _predicted(
+        self, case_id: str, run: RunFolder | None, number: int | None, geometry: Geometry
+    ) -> np.ndarray | None:
+        """Return the final label as a round of a run has it; None where it is not known which."""
+        from aslseg.project.predictions import read_prediction
+        from aslseg.project.review import refined_path
+
+        if run is None:
+            return None
+        return read_prediction(refined_path(run, case_id, number), geometry).labels
 
     def _append(self, target: Target, voxels: BoxedMask, outside: BoxedMask | None) -> int:
         """Add a lesion, and return its row; `outside` is as in `ReviewedLesion`."""

@@ -146,7 +146,7 @@ class UndoLogic(LesionLogic):
         self._require_no_drawing()
         self._require_no_label(review.case_id)
         nodes = self._shown(review.case_id)
-        shows = AsDecided(*nodes, self.targets(), review.decisions)
+        shows = AsDecided(*nodes, self.targets(), review.decisions, self._predicted_of_review())
 
         def swap() -> None:
             shows()

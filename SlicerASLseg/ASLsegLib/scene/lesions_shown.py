@@ -26,10 +26,15 @@ class _Change:
     come: BoxedMask | None
     gone: BoxedMask | None
     come_of_parent: BoxedMask | None
+    gone_of_parent: BoxedMask | None
 
 
-def shown_otherwise(
-    node: Any, volume: Any, targets: Sequence[Target], decided: CaseLesions
+def lesions_otherwise(
+    node: Any,
+    volume: Any,
+    targets: Sequence[Target],
+    decided: CaseLesions,
+    predicted: np.ndarray | None,
 ) -> list[int]:
     """Return the numbers of lesions that a final label shows otherwise than was decided.
 
@@ -40,11 +45,14 @@ def shown_otherwise(
         volume: Its volume node.
         targets: All targets.
         decided: The decisions.
+        predicted: What the run predicted, (D, H, W); None where that is not known.
     """
+    from aslseg.project.shown_lesions import shown_otherwise
+
     if not decided.decisions or lacking_segments(node, targets, [one.name for one in targets]):
         return []
     labels = voxels_shown(node, volume, targets)
-    return decided.contradicted_by(labels, targets)
+    return shown_otherwise(decided, labels, targets, predicted)
 
 
 class AsDecided:
@@ -55,14 +63,22 @@ class AsDecided:
         volume: Its volume node.
         targets: All targets.
         decided: The decisions.
+        predicted: As for `lesions_otherwise`.
     """
 
     def __init__(
-        self, node: Any, volume: Any, targets: Sequence[Target], decided: CaseLesions
+        self,
+        node: Any,
+        volume: Any,
+        targets: Sequence[Target],
+        decided: CaseLesions,
+        predicted: np.ndarray | None,
     ) -> None:
+        from aslseg.project.shown_lesions import as_decided
+
         self._nodes, self._targets = (node, volume), targets
         labels = voxels_shown(node, volume, targets)
-        goal = decided.apply(labels, targets)
+        goal = as_decided(decided, labels, targets, predicted)
         inner = [one for one in targets if one.inside is not None]
         self._changes = [_change_of(one, targets, labels, goal) for one in inner]
         self._is_shown = False
@@ -75,7 +91,7 @@ class AsDecided:
             if self._is_shown:
                 come, gone, of_parent = one.gone, one.come, one.come_of_parent
             else:
-                come, gone, of_parent = one.come, one.gone, one.gone
+                come, gone, of_parent = one.come, one.gone, one.gone_of_parent
             masks = {"come": come, "gone": gone, "parent_mask": of_parent}
             exchange_voxels(*self._nodes, self._targets, target=one.target, **masks)
         for segment_id, known in self._tags.items():  # what was drawn is a person's again
@@ -96,7 +112,11 @@ def _change_of(
 
     parent = next(one for one in targets if one.name == target.inside)
     has, shall_have = labels == target.value, goal == target.value
-    come = shall_have & ~has
+    come, gone = shall_have & ~has, has & ~shall_have
     return _Change(
-        target, boxed(come), boxed(has & ~shall_have), boxed(come & (labels == parent.value))
+        target,
+        boxed(come),
+        boxed(gone),
+        boxed(come & (labels == parent.value)),
+        boxed(gone & (goal == parent.value)),
     )

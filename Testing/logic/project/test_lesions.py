@@ -244,20 +244,3 @@ def test_a_lesion_outside_of_the_image_is_refused() -> None:
     lesions = CaseLesions("c2", {1: accepted(block(11, 0, 0))})
     with pytest.raises(ProjectError, match="outside of its image"):
         lesions.apply(np.ones(GEOMETRY.shape, np.uint8), LIVER_TARGETS)
-
-
-def test_lesions_that_a_label_map_has_otherwise_than_decided_are_told() -> None:
-    labels = np.ones(GEOMETRY.shape, np.uint8)
-    for mask in (block(2, 2, 2), block(2, 10, 10)):
-        mask.write(labels, 2)
-    edit = LesionDecision("edited", "tumour", block(2, 10, 10), block(2, 10, 11))
-    unknown = LesionDecision("added", "cyst", None, block(6, 6, 6))  # no target any more
-    decisions = {1: deleted(block(2, 2, 2)), 2: edit, 3: accepted(block(2, 10, 11)), 4: unknown}
-    lesions = CaseLesions("c2", decisions)
-    assert lesions.contradicted_by(labels, LIVER_TARGETS) == [1, 2, 3]
-    block(2, 2, 2).write(labels, 1)
-    assert lesions.contradicted_by(labels, LIVER_TARGETS) == [2, 3]
-    block(2, 10, 10).write(labels, 1)
-    block(2, 10, 11).write(labels, 2)
-    block(8, 20, 20).write(labels, 2)  # which nobody decided about
-    assert lesions.contradicted_by(labels, LIVER_TARGETS) == []
