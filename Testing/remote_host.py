@@ -113,6 +113,14 @@ server.load_tasks = lambda: {{
 
 import aslseg.engine.session as session
 session.IDLE_S = {patience}
+serve = session.serve_session
+
+def serve_late(folder):
+    late = Path.home() / "late"
+    time.sleep(float(late.read_text()) if late.exists() else 0.0)
+    serve(folder)
+
+session.serve_session = serve_late
 """
 
 
@@ -147,6 +155,11 @@ def a_host(folder: Path, monkeypatch: pytest.MonkeyPatch, first: str = "") -> Ho
 def allow_steps(folder: Path, count: int) -> None:
     """Let trainings at the host do so many steps."""
     write_text_atomic(folder / "home" / "steps", str(count))
+
+
+def start_late(folder: Path, seconds: float) -> None:
+    """Let engines of the host begin so many seconds after they are started."""
+    write_text_atomic(folder / "home" / "late", str(seconds))
 
 
 def end_engines(folder: Path) -> None:

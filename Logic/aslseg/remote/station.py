@@ -22,6 +22,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
+from filelock import FileLock
 from pydantic import ValidationError
 
 from aslseg import __version__
@@ -74,6 +75,8 @@ _LOOK_FOR_LIFE_EVERY_S = 0.5
 _LOG_LINES = 40
 CLOSE = b'{"id": 0, "do": "close"}\n'
 _START_S = 60.0
+_SENDING = "sending.lock"
+"""In the folder of a session: held while it is given a request."""
 
 
 class Station:
@@ -231,17 +234,26 @@ class Station:
 
     def _send(self, question: Send) -> Sent:
         folder = self._root / SESSIONS / question.session
+        with storage_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            # The station of a connection that is lost may still be at it: it starts the engine.
+            with FileLock(folder / _SENDING, timeout=2 * _START_S):
+                return Sent(is_taken=self._takes(question, folder))
+
+    def _takes(self, question: Send, folder: Path) -> bool:
+        """Give a request to an engine, which is started by the first one; whether it has it."""
         requests, line = folder / session.REQUESTS, question.line.encode() + b"\n"
-        if not folder.is_dir():
+        if not (folder / session.LOG).exists():
             self._start(question.session, folder)
         size = requests.stat().st_size if requests.exists() else 0
         if size == question.after + len(line):  # its answer was lost with a connection
-            return Sent(is_taken=True)
-        if size != question.after or not self._lives(question.session, folder):
-            return Sent(is_taken=False)
-        with storage_errors(requests), requests.open("ab") as file:
+            return True
+        is_there = self._lives if size else self._begins
+        if size != question.after or not is_there(question.session, folder):
+            return False
+        with requests.open("ab") as file:
             file.write(line)
-        return Sent(is_taken=True)
+        return True
 
     def _stop(self, question: Stop) -> Ok:
         folder = self._root / SESSIONS / question.session
@@ -251,11 +263,13 @@ class Station:
         return Ok()
 
     def _start(self, key: str, folder: Path) -> None:
-        with storage_errors(folder):
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            (folder / session.CONTACT).touch()
-            log = (folder / session.LOG).open("ab")
-        with log:
+        """Start an engine, and wait until it lives.
+
+        Raises:
+            StorageError: When it ends before, or takes too long.
+        """
+        (folder / session.CONTACT).touch()
+        with (folder / session.LOG).open("ab") as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", "aslseg.engine", "--session", str(folder)],
                 stdin=subprocess.DEVNULL,
@@ -264,13 +278,24 @@ class Station:
                 start_new_session=True,
             )
         self._engines[key] = process
+        if not self._begins(key, folder):
+            last = " ".join(_log_of(folder)[-1:])
+            msg = f"The engine on the host could not be started ({last or 'no reason given'})."
+            raise StorageError(msg)
+
+    def _begins(self, key: str, folder: Path) -> bool:
+        """Wait until an engine lives that was started, maybe by the station of a lost connection.
+
+        Returns:
+            Whether it does.
+        """
         until = time.monotonic() + _START_S
         while not session.is_alive(folder):
-            if process.poll() is not None or time.monotonic() > until:
-                last = " ".join(_log_of(folder)[-1:])
-                msg = f"The engine on the host could not be started ({last or 'no reason given'})."
-                raise StorageError(msg)
+            process = self._engines.get(key)
+            if (process and process.poll() is not None) or time.monotonic() > until:
+                return False
             time.sleep(_LOOK_EVERY_S)
+        return True
 
     def _follow(self, question: Follow) -> Events:
         folder = self._root / SESSIONS / question.session

@@ -299,7 +299,14 @@ class RemoteEngine:
                 begun = begun.model_copy(update={"fetched": note.fetched if note else {}})
                 write_remote_run(run.path, begun)  # first: what has begun is found again
                 changes = {"project": _mirror(connection, key), "run": run.run_id}
-                self._link.send(connection, session, do, {**request.model_dump(), **changes})
+                values = {**request.model_dump(), **changes}
+                if not self._link.send(connection, session, do, values):
+                    msg = (
+                        f"The connection to {self.host.name} was lost while the engine there was "
+                        f"started, and run '{run.run_id}' may have begun or not. Look for it there "
+                        f"(aslseg follow {project.folder} {run.run_id}); if it has not, resume it."
+                    )
+                    raise RunError(msg)
                 return begun
 
             return self._followed(project, run, self._link.do(send))

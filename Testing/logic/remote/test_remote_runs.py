@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,7 +16,7 @@ from aslseg.config import RunConfig
 from aslseg.data.images import read_labelmap, write_labelmap
 from aslseg.data.volume import Labelmap
 from aslseg.engine.facts import FillFacts, PredictionFacts, RunFacts
-from aslseg.engine.session import is_alive
+from aslseg.engine.session import LOG, is_alive
 from aslseg.errors import CancelledError, RunError
 from aslseg.events import Event, Metric, Monitor, Progress
 from aslseg.failures import FailedError
@@ -33,7 +34,7 @@ from aslseg.remote.link import LeftError
 from aslseg.remote.mirror import key_of
 from aslseg.remote.tasks import RemoteEngine
 from aslseg.storage import this_computer, visible_files
-from remote_host import STEPS, a_host, allow_steps, end_engines, station_of
+from remote_host import STEPS, a_host, allow_steps, end_engines, start_late, station_of
 from tiny_project import GEOMETRY, a_tiny_project
 
 
@@ -133,6 +134,38 @@ def test_a_run_goes_on_while_the_connection_is_lost_and_each_event_comes_once(
     wait_for(lambda: not is_alive(session))
     claim_run(run.path)
     assert read_remote_run(run.path) is None, "this computer's from now on"
+
+
+@pytest.mark.slow
+def test_a_run_whose_engine_is_started_while_the_connection_is_lost_is_followed(
+    followed: Followed,
+) -> None:
+    start_late(followed.folder, 4.0)
+    sessions = station_of(followed.folder) / "sessions"
+
+    def lose() -> None:
+        wait_for(lambda: any(sessions.glob(f"*/{LOG}")))
+        followed.lose_connection()
+
+    losing = threading.Thread(target=lose)
+    losing.start()
+    done = followed.ask("train", settings="quick", run="a")
+    losing.join()
+    assert done.facts_as(RunFacts).run == "a"
+    assert followed.metrics == list(range(1, STEPS + 1))
+    tasks = [event.task for event in followed.events if isinstance(event, Progress)]
+    assert any("connection to gpu1 is lost" in task for task in tasks)
+    assert followed.run("a").state == "done"
+
+
+def test_a_run_that_the_engine_has_not_taken_is_to_be_looked_for(
+    followed: Followed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(link.Link, "send", lambda *_: False)
+    words = "was lost while the engine there was started, and run 'a' may have begun or not"
+    with pytest.raises(RunError, match=words):
+        followed.ask("train", settings="quick", run="a")
+    assert list(open_remote_runs(followed.project.folder)) == ["a"]
 
 
 @pytest.mark.slow
