@@ -58,6 +58,22 @@ def hide_by_opacity(_: Any, display: Any) -> None:
     display.SetOpacity(0.0)
 
 
+def hide_segments_by_opacity(_: Any, display: Any) -> None:
+    """As by the opacity of each in the table of segments."""
+    for name in ("liver", "tumour"):
+        display.SetSegmentOpacity(name, 0.0)
+
+
+def hide_by_opacity_in_slices(_: Any, display: Any) -> None:
+    display.SetOpacity2DFill(0.0)
+    display.SetOpacity2DOutline(0.0)
+
+
+def hide_outline_and_opacity_of_fill(_: Any, display: Any) -> None:
+    display.SetVisibility2DOutline(False)
+    display.SetSegmentOpacity2DFill("tumour", 0.0)
+
+
 @pytest.mark.parametrize(
     ("hide", "names"),
     [
@@ -65,6 +81,9 @@ def hide_by_opacity(_: Any, display: Any) -> None:
         (hide_the_segment, "tumour"),
         (hide_fill_and_outline, "liver"),
         (hide_by_opacity, "liver, tumour"),
+        (hide_segments_by_opacity, "liver, tumour"),
+        (hide_by_opacity_in_slices, "liver, tumour"),
+        (hide_outline_and_opacity_of_fill, "tumour"),
     ],
 )
 def test_a_case_is_accepted_only_once_its_final_label_was_seen(
