@@ -207,13 +207,45 @@ def test_a_segment_that_was_removed_is_asked_about_before_its_case_is_accepted(
     dialogs.answer(question, no())
     reviewer.press(ui.acceptButton)
     assert logic.project.case(CASE).label is None
-    with pytest.raises(SceneError, match="no segment of tumour any more; load the case again"):
+    with pytest.raises(SceneError, match="any more; add an empty segment of that name"):
         logic.accept(CASE)
     dialogs.answer(question, yes())
     reviewer.press(ui.acceptButton)
     saved = logic.project.load_labels(logic.project.case(CASE)).labels
     assert np.array_equal(saved == LIVER, a_lesion_label() == LIVER)
     assert saved.max() == LIVER
+
+
+def test_a_case_of_which_a_segment_was_removed_is_kept_as_one_that_was_drawn_in(
+    person: Person,
+) -> None:
+    """The run's segment came back without a word."""
+    case_id, volume = person.chosen(), person.panel.volume
+    node = final_label(person, case_id)
+    node.GetSegmentation().RemoveSegment("tumour")
+    person.press(person.ui.nextButton)
+    assert person.chosen() != case_id
+    assert slicer.mrmlScene.IsNodePresent(volume)
+    person.load(case_id)
+    assert node.GetSegmentation().GetSegment("tumour") is None
+    dialogs.answer(f"{node.GetName()} has no segment of tumour any more", yes())
+    person.press(person.ui.acceptButton)
+    assert (person.saved(case_id) > 0).any()
+    assert person.logic.last_decision() == f"{case_id}: corrected"
+    person.press(person.ui.undoButton)
+    assert not person.logic.release_case(case_id)
+    slicer.mrmlScene.RemoveNode(node)  # as the question says
+    person.load(case_id)
+    assert final_label(person, case_id).GetSegmentation().GetSegment("tumour") is not None
+
+
+def test_a_case_that_was_saved_without_a_removed_segment_can_be_left(person: Person) -> None:
+    case_id, volume = person.chosen(), person.panel.volume
+    final_label(person, case_id).GetSegmentation().RemoveSegment("tumour")
+    dialogs.answer("has no segment of tumour any more", yes())
+    person.press(person.ui.acceptButton)
+    assert person.logic.release_case(case_id)
+    assert not slicer.mrmlScene.IsNodePresent(volume)
 
 
 # Not what was shown before.

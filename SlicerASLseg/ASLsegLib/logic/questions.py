@@ -47,8 +47,8 @@ def lack_no_segment(name: str, targets: Sequence[str]) -> bool:
         SceneError: Always.
     """
     msg = (
-        f"{name} has no segment of {', '.join(targets)} any more; load the case again, or add an "
-        "empty segment of that name if the case has none."
+        f"{name} has no segment of {', '.join(targets)} any more; add an empty segment of that "
+        f"name if the case has none, or remove {name} from the scene and load the case again."
     )
     raise SceneError(msg)
 

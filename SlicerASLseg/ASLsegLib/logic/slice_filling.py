@@ -173,7 +173,7 @@ class DrawnSlices:
             if not is_there or segmentation.GetSegment(organ.segment_id) is None:
                 msg = (
                     f"{organ.target.name} was removed from the scene meanwhile; nothing is filled. "
-                    "Load the case again."
+                    "Remove what is left of the final label, and load the case again."
                 )
                 raise SceneError(msg)
             now = digest_of(read_part(self.node, organ.segment_id, self.volume))
@@ -464,7 +464,7 @@ def why_no_organ(node: Any, targets: Sequence[Target]) -> str:
         if not ids:
             return (
                 f"{node.GetName()} has no segment of {organ.name}; give a segment that name, or "
-                "load the case again."
+                "remove the final label from the scene and load the case again."
             )
         if len(ids) > 1:
             names = ", ".join(segmentation.GetSegment(one).GetName() for one in ids)

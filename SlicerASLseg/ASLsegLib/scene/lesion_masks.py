@@ -59,7 +59,11 @@ def require_segments(node: Any, targets: Sequence[Target], names: Collection[str
     """
     lacking = ", ".join(lacking_segments(node, targets, names))
     if lacking:
-        msg = f"{node.GetName()} has no segment of {lacking}; load the case again."
+        name = node.GetName()
+        msg = (
+            f"{name} has no segment of {lacking}; add one of that name, or remove {name} from the "
+            "scene and load the case again."
+        )
         raise SceneError(msg)
 
 

@@ -1,9 +1,13 @@
-"""Where a segment comes from, kept as tags of the segment itself, so that it is saved with it."""
+"""Where a segment comes from, kept as tags of the segment itself, so that it is saved with it.
+
+A segment that is gone says nothing any more: its node notes which segments it was given.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+import json
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +15,7 @@ import numpy as np
 import vtk
 
 from aslseg.project.run_tables import EXTERNAL
-from ASLsegLib.scene.segments import Part
+from ASLsegLib.scene.segments import Part, segment_ids
 
 _PREFIX = "ASLseg."
 _DIGEST, _TARGET = "Digest", "Target"
@@ -26,6 +30,8 @@ FILLED = "FilledLesions"
 """Tag of the segment of a target with lesions, see `scene.filled_lesions`."""
 SOURCE, FORMER_SOURCE = "Source", "Voice"
 """Name of the tag; scenes that were saved before 0.1.0 have the former one."""
+_GIVEN, _SAVED_WITHOUT = "ASLseg.GivenSegments", "ASLseg.SavedWithout"
+"""Attributes of a prediction's node: ids of segments, as JSON."""
 _MOST_DIGITS = 9
 _KIND, _ALGORITHM = "DICOM.SegmentAlgorithmType", "DICOM.SegmentAlgorithmName"
 _OURS = (
@@ -198,6 +204,56 @@ def tag(segment: Any, name: str) -> str:
     return _tag(segment, _PREFIX + name)
 
 
+def note_given(node: Any, given: Collection[str]) -> None:
+    """Note which segments a prediction was given, by their ids; none of them is missing."""
+    _write_ids(node, _GIVEN, given)
+    _write_ids(node, _SAVED_WITHOUT, ())
+
+
+def note_added(node: Any, segment_id: str) -> None:
+    """Note that a prediction was given one segment more."""
+    _write_ids(node, _GIVEN, {*_read_ids(node, _GIVEN), segment_id})
+
+
+def note_taken_back(node: Any, segment_id: str) -> None:
+    """Note that a segment was taken back by what had given it, and by no person."""
+    _write_ids(node, _GIVEN, {*_read_ids(node, _GIVEN)} - {segment_id})
+
+
+def note_saved_without(node: Any, saved: Collection[str]) -> None:
+    """Note that those segments of a prediction that are not among the saved ones may be missing."""
+    _write_ids(node, _SAVED_WITHOUT, {*_read_ids(node, _GIVEN)} - {*saved})
+
+
+def forget_saved_without(node: Any) -> None:
+    """Let segments count as missing again that were missing when a prediction was saved."""
+    _write_ids(node, _SAVED_WITHOUT, ())
+
+
+def removed_segments(node: Any) -> list[str]:
+    """Return the ids of segments that a prediction was given and that a person removed.
+
+    Those are left out that were missing when the prediction was last saved.
+    """
+    there = {*segment_ids(node), *_read_ids(node, _SAVED_WITHOUT)}
+    return [one for one in _read_ids(node, _GIVEN) if one not in there]
+
+
 def _tag(segment: Any, name: str) -> str:
     value = vtk.reference("")
     return str(value) if segment.GetTag(name, value) else ""
+
+
+def _read_ids(node: Any, name: str) -> list[str]:
+    try:
+        found = json.loads(node.GetAttribute(name) or "[]")
+    except ValueError:  # a scene may hold anything
+        return []
+    return [str(one) for one in found] if isinstance(found, list) else []
+
+
+def _write_ids(node: Any, name: str, ids: Collection[str]) -> None:
+    if ids:
+        node.SetAttribute(name, json.dumps(sorted(ids)))
+    else:
+        node.RemoveAttribute(name)

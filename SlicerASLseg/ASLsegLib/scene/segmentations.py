@@ -21,12 +21,18 @@ from ASLsegLib.scene.provenance import (
     Provenance,
     all_tags,
     digest_of,
+    forget_saved_without,
     is_changed,
     is_edited,
     is_prompted,
     mark_human,
+    note_added,
+    note_given,
+    note_saved_without,
+    note_taken_back,
     read_provenance,
     remove_tags,
+    removed_segments,
     restore_tags,
     set_tags,
     source_of,
@@ -162,8 +168,13 @@ def rounds_shown(node: Any) -> set[tuple[str, int]]:
 
 
 def is_as_written(node: Any, volume: Any) -> bool:
-    """Tell whether a node holds what was written to it: nothing of it was drawn or prompted."""
+    """Tell whether a node holds what was written to it.
+
+    Nothing of it was drawn, prompted or removed.
+    """
     segmentation = node.GetSegmentation()
+    if removed_segments(node):
+        return False
     return len(_ours(node)) == len(segment_ids(node)) and not any(
         is_prompted(segmentation.GetSegment(n))
         or is_changed(segmentation.GetSegment(n), read_part(node, n, volume))
@@ -192,6 +203,7 @@ def note_saved(node: Any, volume: Any, saved: Mapping[str, str]) -> None:
         volume: Its volume node.
         saved: As `shown_in` was when they were saved.
     """
+    note_saved_without(node, saved)
     for segment_id, digest in shown_in(node, volume).items():
         if saved.get(segment_id) == digest:
             set_tags(node.GetSegmentation().GetSegment(segment_id), {SAVED: digest})
@@ -204,7 +216,12 @@ def is_approved(node: Any) -> bool:
 
 
 def holds_unsaved(node: Any, volume: Any) -> bool:
-    """Tell whether a person drew in a prediction, or prompted the refined one, and did not save."""
+    """Tell whether a person changed a prediction, or prompted the refined one, and did not save.
+
+    It is changed where something was drawn in it, or a segment of it was removed.
+    """
+    if removed_segments(node):
+        return True
     segments = {n: node.GetSegmentation().GetSegment(n) for n in segment_ids(node)}
     if any(is_changed(one, read_part(node, n, volume)) for n, one in segments.items()):
         return True
@@ -265,6 +282,7 @@ def write_prediction(
             )
     if provenance.source == "refined" and slice_index is None:
         note_written_slices(node, volume, targets, written, parts)
+    note_given(node, _ours(node))
     _name_by_who(node)
     return node
 
@@ -334,11 +352,14 @@ def apply_edit(volume: Any, edit: SegmentEdit) -> SegmentEdit:
     now = together(without(was, unpacked(edit.remove)), unpacked(edit.add))
     goes = edit.tags is None and now is None
     if goes:
+        note_taken_back(node, edit.segment_id)
         _remove_segment(node, edit.segment_id)
     else:
         write_part(node, edit.segment_id, now, volume)
         if edit.tags is not None:
             restore_tags(node.GetSegmentation().GetSegment(edit.segment_id), edit.tags)
+        if edit.source and segment is None:
+            note_added(node, edit.segment_id)
         _name_by_who(node)
     lost, gained = packed(without(was, now)), packed(without(now, was))
     return replace(edit, is_there=not goes, tags=tags, add=lost, remove=gained)
@@ -360,6 +381,7 @@ def accept_prediction(node: Any) -> None:
 
 def reopen_prediction(node: Any) -> None:
     """Note that a prediction is not approved any more; what a person edited stays protected."""
+    forget_saved_without(node)
     for segment_id in segment_ids(node):
         remove_tags(node.GetSegmentation().GetSegment(segment_id), SAVED)
     _set_human(node, False, "Flagged")

@@ -230,7 +230,8 @@ class Panel(VTKObservationMixin):
         """Ask whether a final label may be saved without segments that were removed by hand."""
         question = _(
             "{name} has no segment of {targets} any more. Save a label without any {targets}?\n\n"
-            "'No' saves nothing: load the case again, or draw {targets} anew."
+            "'No' saves nothing: draw {targets} anew, or remove {name} from the scene and load the "
+            "case again."
         )
         return self._confirm(question.format(name=name, targets=", ".join(targets)))
 
