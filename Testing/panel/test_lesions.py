@@ -13,6 +13,7 @@ import pytest
 import slicer
 from harness import press, read_mask, wait_for_files, write_labels, write_mask
 from lesion_reviewer import CASE, LIVER, TUMOUR, Reviewer, a_lesion_label, give_lesions
+from PySide6 import QtCore
 
 from standin.dialogs import dialogs
 from standin.harness import click, run_event_loop, wait_until
@@ -867,3 +868,48 @@ def test_a_project_without_a_target_inside_another_says_that_it_lists_no_lesions
     for name in ("lesionAdd", "lesionAccept", "lesionsDone", "trainOn"):
         button = getattr(panel.ui, f"{name}Button")
         assert (button.enabled, button.toolTip) == (False, reason), name
+
+
+def point_in_view(volume: Any) -> tuple[Any, Any]:
+    """Place a point in the middle of the red view, with the pointer over it; return both."""
+    view = slicer.app.layoutManager().sliceWidget("Red").sliceView()
+    view.forceRender()
+    ras = [view.mrmlSliceNode().GetSliceToRAS().GetElement(row, 3) for row in range(3)]
+    point = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode", "a point")
+    point.CreateDefaultDisplayNodes()
+    point.AddControlPointWorld(*ras)
+    view.forceRender()
+    interactor = view.interactor()
+    interactor.SetEventInformation(*(size // 2 for size in view.renderWindow().GetSize()))
+    for event in ("Enter", "MouseMove"):
+        interactor.InvokeEvent(f"{event}Event")
+    return view, point
+
+
+def test_delete_in_a_slice_view_deletes_the_point_there_and_no_lesion(reviewer: Reviewer) -> None:
+    view, point = point_in_view(reviewer.panel.volume)
+    view.setAttribute(QtCore.Qt.WidgetAttribute.WA_UnderMouse, True)
+    press(reviewer.panel, "Del")
+    assert reviewer.on_disk() == {}
+    assert point.GetNumberOfControlPoints() == 0
+    press(reviewer.panel, "Del")
+    assert reviewer.on_disk() == {}
+    view.setAttribute(QtCore.Qt.WidgetAttribute.WA_UnderMouse, False)
+    press(reviewer.panel, "Del")
+    reviewer.rest()
+    assert reviewer.on_disk() == {1: "deleted"}
+
+
+def test_delete_is_left_to_a_slice_view_that_has_the_focus(reviewer: Reviewer) -> None:
+    from ASLsegLib.widgets.view_keys import slice_view_in_use
+
+    view = slicer.app.layoutManager().sliceWidget("Yellow").sliceView()
+    view.setFocusPolicy(QtCore.Qt.FocusPolicy.StrongFocus)
+    for widget, found in ((view, view), (reviewer.ui.lesionTable, None)):
+        window = widget.window()
+        window.show()
+        window.activateWindow()
+        widget.setFocus()
+        run_event_loop(0.1)
+        assert slice_view_in_use() is found
+    assert "Key: Del; in slice views it deletes points." in reviewer.ui.lesionDeleteButton.toolTip

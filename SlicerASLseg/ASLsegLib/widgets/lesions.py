@@ -14,7 +14,14 @@ from ASLsegLib.paths import resource
 from ASLsegLib.scene.case_nodes import case_of
 from ASLsegLib.scene.lesion_views import Place, place_of_views, return_to, show_lesion
 from ASLsegLib.scene.segmentations import find_prediction
-from ASLsegLib.widgets.section import Section, cell, fill_table, open_in_segment_editor, single_shot
+from ASLsegLib.widgets.section import (
+    DELETE,
+    Section,
+    cell,
+    fill_table,
+    open_in_segment_editor,
+    single_shot,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -55,7 +62,7 @@ class LesionsSection(Section):
         ui = self.ui
         acts = (
             (ui.lesionAcceptButton, "A", self._accept),
-            (ui.lesionDeleteButton, "Del", self._delete),
+            (ui.lesionDeleteButton, DELETE, self._delete),
             (ui.lesionEditButton, "C", self._edit),
             (ui.lesionAddButton, "E", self._add),
             (ui.lesionsDoneButton, "F", self._finish),

@@ -13,12 +13,20 @@ from slicer.i18n import tr as _
 from ASLsegLib.engine.background import Signal
 from ASLsegLib.logic.logic import Logic
 from ASLsegLib.logic.questions import Questions
+from ASLsegLib.widgets.view_keys import press_delete, slice_view_in_use
 
 if TYPE_CHECKING:
     from ASLsegLib.engine.client import PanelEvent
 
 ROW_PX = 24
 ENGINE_BUSY = _("Wait until the engine is free, or cancel.")
+DELETE = "Del"
+KEY_BUT_IN_VIEWS = _("Key: {key}; in slice views it deletes points.")
+LEFT_TO_VIEWS = _(
+    "{key} is left to the slice views, where it deletes points: click in the panel, and press it "
+    "there."
+)
+_MESSAGE_MS = 5000
 _MOST_LETTERS = 28
 
 
@@ -203,14 +211,22 @@ class Section:
         widget.connect(signal, slot)
 
     def on_key(self, key: str, button: Any) -> None:
-        """Let a key press a button while the module is open, wherever in the window one works."""
+        """Let a key press a button while the module is open, wherever in the window one works.
+
+        The key Delete is left to slice views, where it deletes points.
+        """
         self.keys.append((key, button))
-        button.setToolTip(f"{button.toolTip} {_('Key: {key}.').format(key=key)}")
+        text = KEY_BUT_IN_VIEWS if key == DELETE else _("Key: {key}.")
+        button.setToolTip(f"{button.toolTip} {text.format(key=key)}")
         shortcut = qt.QShortcut(qt.QKeySequence(key), slicer.util.mainWindow() or self.panel.widget)
         shortcut.setEnabled(False)
 
         def press() -> None:
-            if button.enabled:
+            view = slice_view_in_use() if key == DELETE else None
+            if view is not None:
+                press_delete(view)
+                slicer.util.showStatusMessage(LEFT_TO_VIEWS.format(key=key), _MESSAGE_MS)
+            elif button.enabled:
                 button.click()
 
         self._slots.append(press)

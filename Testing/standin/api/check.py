@@ -27,7 +27,8 @@ _RETURNS = {
 COMMON_VTK = (
     r"vtk(Object|Command|Collection|IdList|Points|Table|PolyData|ImageData|DataSetAttributes|PointData"
     r"|Matrix4x4|\w*Transform|(String|Double|Float|UnsignedChar|Data)Array|LookupTable|Cell(Array)?"
-    r"|DataArraySelection|AlgorithmOutput|MatrixToLinearTransform|ImageReslice|ImageStencil)"
+    r"|DataArraySelection|AlgorithmOutput|MatrixToLinearTransform|ImageReslice|ImageStencil"
+    r"|RenderWindowInteractor)"
 )
 
 
