@@ -44,6 +44,11 @@ _NO_PATIENT_IDS = (
     "", "0", "anon", "anonymous", "anonymized", "anonymised", "id", "na", "none", "patient",
     "unknown",
 )  # fmt: skip
+_OF_ONE_SCAN = {
+    "patient": "patient (PatientID)",
+    "frame_of_reference": "frame of reference (FrameOfReferenceUID)",
+    "study": "study (StudyInstanceUID)",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +108,9 @@ def read_folder(folder: Path) -> Volume:
     The log has which series was taken, and what was left aside.
 
     Raises:
-        ImageError: When there is no series, or its slices are damaged, missing, tilted, or do not
-            say where they lie.
+        ImageError: When there is no series, its slices are damaged, missing, tilted, or do not say
+            where they lie, or they are of several patients, studies or frames of reference; when
+            the image series are of several patients.
     """
     chosen = _choose(folder)
     files, geometry = _placed(chosen, folder)
@@ -129,10 +135,8 @@ def patient_id_of(folder: Path) -> str | None:
         ImageError: As `read_folder` does.
     """
     file = _image_series(folder)[0].files[0]
-    patient_id = file.text("patient")
-    if patient_id.lower().strip("_- ") in _NO_PATIENT_IDS:
-        return None
-    return f"{file.text('patient_issuer')}\0{patient_id}"
+    patient_id = _known_patient(file)
+    return f"{file.text('patient_issuer')}\0{patient_id}" if patient_id else None
 
 
 def read_folder_geometry(folder: Path) -> Geometry:
@@ -206,7 +210,43 @@ def _image_series(folder: Path) -> list[Series]:
     if not any(series.modality not in NOT_IMAGES for series in all_series):
         remedy = "choose the folder with the slices of one scan"
         refuse(folder, "holds no DICOM image series", remedy)
+    _refuse_several_scans(all_series[0])
+    _refuse_several_patients(folder, all_series)
     return all_series
+
+
+def _known_patient(file: DicomFile) -> str:
+    """Return the PatientID of a file; nothing where it says none that tells patients apart."""
+    patient_id = file.text("patient")
+    return "" if patient_id.lower().strip("_- ") in _NO_PATIENT_IDS else patient_id
+
+
+def _refuse_several_patients(folder: Path, all_series: Sequence[Series]) -> None:
+    """Refuse a choice between patients, which the size of a series or its UID would make.
+
+    No message says a PatientID, see `patient_id_of`.
+    """
+    images = [series for series in all_series if series.modality not in NOT_IMAGES]
+    patients = {_known_patient(file) for series in images for file in series.files} - {""}
+    if len(patients) > 1:
+        what = f"holds image series of {len(patients)} patients (their PatientIDs differ)"
+        refuse(folder, what, "put the series of each patient into a folder of its own")
+
+
+def _refuse_several_scans(series: Series) -> None:
+    """Refuse slices of one SeriesInstanceUID that are of several patients, places or studies.
+
+    A tag that no slice has is no difference. Nor is a study for each slice: SimpleITK makes one up
+    for every file that is written without.
+    """
+    first, *others = series.files
+    for name, of_what in _OF_ONE_SCAN.items():
+        other = next((file for file in others if file.text(name) != first.text(name)), None)
+        count = len({file.text(name) for file in series.files})
+        if other is not None and (name != "study" or count < len(series.files)):
+            what = f"is of another {of_what} than {first.path.name}, in one series"
+            remedy = f"move slices of another scan into a folder of their own, or {_AGAIN}"
+            refuse(other.path, what, remedy)
 
 
 def _frame_count(file: DicomFile) -> int:

@@ -35,6 +35,7 @@ _TEXTS = {
     0x00180050: "thickness", 0x00180088: "between", 0x00280030: "spacing",
     0x00200032: "position", 0x00200037: "orientation", 0x00281052: "intercept",
     0x00281053: "slope", 0x00100020: "patient", 0x00100021: "patient_issuer",
+    0x0020000D: "study", 0x00200052: "frame_of_reference",
 }  # fmt: skip
 # Sequences that hold the place of the frames of a file with several of them.
 _FRAMES = {0x52009229, 0x52009230, 0x00209113, 0x00209116, 0x00289110, 0x00289145}

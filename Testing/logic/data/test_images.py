@@ -8,16 +8,18 @@ import struct
 import subprocess
 import sys
 import textwrap
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
+import pydicom
 import pytest
 import SimpleITK as sitk  # noqa: N813
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from aslseg.data.dicom import is_dicom_folder, series_of
+from aslseg.data.dicom import is_dicom_folder, patient_id_of, series_of, slice_files
 from aslseg.data.geometry import ijk_to_ras
 from aslseg.data.images import (
     read_geometry,
@@ -337,6 +339,60 @@ def test_the_largest_ct_series_is_chosen_and_said(
     assert "CT series with 3 slices is read" in caplog.text
     assert "CT series with 2 slices is left aside" in caplog.text
     assert "MR series with 4 slices is left aside" in caplog.text
+
+
+def retag(paths: Iterable[Path], **values: str) -> None:
+    for path in paths:
+        file = pydicom.dcmread(path)
+        for keyword, value in values.items():
+            setattr(file, keyword, value)
+        file.save_as(path)
+
+
+def test_slices_of_two_patients_are_no_volume(tmp_path: Path) -> None:
+    write_dicom(tmp_path, "2", [*range(12)])
+    files = sorted(tmp_path.iterdir())
+    retag(files[:6], PatientID="P-1", PatientName="P-1")
+    retag(files[6:], PatientID="P-2", PatientName="P-2")
+    for read in (read_volume, read_geometry, patient_id_of, slice_files):
+        with pytest.raises(ImageError, match=r"2-007\.dcm is of another patient") as refused:
+            read(tmp_path)
+        assert "P-" not in str(refused.value)
+        assert "folder of their own" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("keyword", "words"),
+    [("FrameOfReferenceUID", "frame of reference"), ("StudyInstanceUID", "study")],
+)
+def test_slices_of_two_places_or_studies_are_no_volume(
+    tmp_path: Path, keyword: str, words: str
+) -> None:
+    write_dicom(tmp_path, "2", [0, 1, 2, 3])
+    files = sorted(tmp_path.iterdir())
+    retag(files[:2], **{keyword: "1.2.3"})
+    retag(files[2:], **{keyword: "1.2.4"})
+    with pytest.raises(ImageError, match=rf"2-003\.dcm is of another {words} \({keyword}\)"):
+        read_volume(tmp_path)
+
+
+def test_a_study_that_was_made_up_for_each_slice_is_no_other_scan(tmp_path: Path) -> None:
+    write_dicom(tmp_path, "2", [0, 1, 2, 3])
+    for number, path in enumerate(sorted(tmp_path.iterdir())):
+        retag([path], StudyInstanceUID=f"1.2.{number}", FrameOfReferenceUID="1.2.3")
+    assert read_volume(tmp_path).voxels.shape == (4, 4, 6)
+
+
+def test_no_patient_is_chosen_among_the_series_of_several(tmp_path: Path) -> None:
+    for series, patient in (("2", "P-1"), ("3", "P-2")):
+        write_dicom(tmp_path, series, [0, 1, 2])
+        retag(tmp_path.glob(f"{series}-*"), PatientID=patient)
+    for read in (read_volume, read_geometry, patient_id_of):
+        with pytest.raises(ImageError, match="holds image series of 2 patients") as refused:
+            read(tmp_path)
+        assert "P-" not in str(refused.value)
+    retag(tmp_path.glob("3-*"), PatientID="ANONYMOUS")
+    assert read_volume(tmp_path).voxels.shape == (3, 4, 6)
 
 
 @pytest.mark.parametrize(
