@@ -35,7 +35,7 @@ from aslseg.inference.prediction_cache import (
     unchanged,
 )
 from aslseg.project.organ_masks import find_organ_masks, volume_with_organs
-from aslseg.project.pairing import label_maps_in, volumes_in
+from aslseg.project.pairing import label_maps_in, passed_over_by_volumes, volumes_in
 from aslseg.project.project import open_project
 from aslseg.project.run_folder import RunFolder, best_round
 from aslseg.project.unlike_labelled import read_intensities, warn_of_unlike
@@ -147,7 +147,7 @@ def segment_folder(
     """
     monitor, options = monitor or Monitor(), options or FolderOptions()
     volumes = _named(images, output)
-    _tell_left_out(images, monitor)
+    _tell_left_out(images, output, monitor)
     sweep(output)
     folder = open_segmented_folder(
         output,
@@ -194,7 +194,9 @@ def _named(images: Path | Sequence[Path], output: Path) -> dict[str, Path]:
             raise ImageError(msg)
         inner = volumes_in(path) if path.is_dir() else [path]
         if not inner:
-            msg = f"{path} holds no image; choose a folder of images or of DICOM folders."
+            deeper = passed_over_by_volumes(path, (output,))
+            remedy = "; choose a folder of images or of DICOM folders."
+            msg = f"{path} holds no image" + (f". {deeper}" if deeper else remedy)
             raise ImageError(msg)
         for image in inner:
             if image.resolve().parent == output.resolve():
@@ -207,8 +209,8 @@ def _named(images: Path | Sequence[Path], output: Path) -> dict[str, Path]:
     return found
 
 
-def _tell_left_out(images: Path | Sequence[Path], monitor: Monitor) -> None:
-    """Say which files of folders are no volumes by their names; one of another name may miss."""
+def _tell_left_out(images: Path | Sequence[Path], output: Path, monitor: Monitor) -> None:
+    """Say which files of folders are no volumes by their names, and what lies too deep in them."""
     folders = [path for path in _listed(images) if path.is_dir()]
     names = [path.name for folder in folders for path in label_maps_in(folder)]
     if names:
@@ -216,6 +218,9 @@ def _tell_left_out(images: Path | Sequence[Path], monitor: Monitor) -> None:
         monitor.warn(
             f"Left out, for {they}: {', '.join(names)}. Give the file itself to segment it."
         )
+    for folder in folders:
+        if deeper := passed_over_by_volumes(folder, (output, *folders)):
+            monitor.warn(deeper)
 
 
 def _tell_unmeasured(folder: SegmentedFolder, monitor: Monitor) -> None:

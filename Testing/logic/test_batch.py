@@ -229,6 +229,25 @@ def test_files_that_are_named_as_label_maps_are_told_to_be_left_out(
     ]
 
 
+def test_folders_whose_images_lie_too_deep_are_told_to_be_passed_over(
+    run: RunFolder, bright: Bright, ct: Path
+) -> None:
+    write_ct(ct / "p9" / "ct.nii.gz", 1)
+    (ct / "p4" / "CT" / "IM").mkdir(parents=True)
+    (ct / "p4" / "CT" / "IM" / "1.dcm").write_bytes(b"\0" * 128 + b"DICM")
+    (ct / "p1-label.nii.gz").unlink()
+    for expected in ((), ("p1", "p2", "p3")):
+        received: list[Event] = []
+        made = segment_folder(run, ct, ct / "out", monitor=Monitor(received.append))
+        assert made.skipped == expected
+        (told,) = [event.message for event in received if isinstance(event, Notice)]
+        assert f"passed over: {ct / 'p4' / 'CT'}, {ct / 'p9'}. Give each" in told
+    (ct.parent / "deep").mkdir()
+    shutil.move(ct / "p9", ct.parent / "deep")
+    with pytest.raises(ImageError, match=r"deep holds no image\. .* passed over: .*p9\. Give"):
+        segment_folder(run, ct.parent / "deep", ct / "out")
+
+
 def test_a_given_organ_mask_belongs_to_what_was_done(
     run: RunFolder, bright: Bright, ct: Path, tmp_path: Path
 ) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from aslseg.data.images import SUFFIXES, suffix_of
 from aslseg.errors import ProjectError, short
+from aslseg.events import Monitor
 from aslseg.project.case import CaseFiles, Split, refuse_same_ids
 from aslseg.project.pairing import FoundCases, pair_folder, unpaired_in_words
 from aslseg.reading import read_object
@@ -19,7 +20,11 @@ logger = logging.getLogger(__name__)
 
 
 def find_cases(
-    source: Path, labels: Path | None = None, *, with_targets: bool = True
+    source: Path,
+    labels: Path | None = None,
+    *,
+    with_targets: bool = True,
+    monitor: Monitor | None = None,
 ) -> FoundCases:
     """Look what a folder or a `dataset.json` holds: cases, targets, and what belongs to nothing.
 
@@ -28,12 +33,16 @@ def find_cases(
             the folder of one.
         labels: Folder of label maps, where it is not that of the images; a data set names its own.
         with_targets: Whether the targets that a data set names are read, too.
+        monitor: Told which folders are passed over, though images lie deep inside.
 
     Raises:
         ProjectError: When nothing is there, a data set is damaged, or `labels` is given beside one.
     """
     if not is_dataset(source):
-        return pair_folder(source, labels)
+        found = pair_folder(source, labels)
+        if found.passed_over and monitor is not None:
+            monitor.warn(found.passed_over)
+        return found
     if labels is not None:
         msg = f"{source} names its label maps itself; leave the folder of label maps out."
         raise ProjectError(msg)
@@ -76,6 +85,8 @@ def cases_from_folder(images: Path, labels: Path | None = None) -> list[CaseFile
         raise ProjectError(problem.message)
     if found.unpaired and not any(case.label for case in found.cases):
         raise ProjectError(unpaired_in_words(found.unpaired[0], images))
+    if found.passed_over:
+        logger.warning(found.passed_over)
     for label in found.unpaired:
         logger.warning("%s belongs to no image of %s and is left out.", label, images)
     refuse_same_ids(found.cases)

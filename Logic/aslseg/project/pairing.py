@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -36,6 +37,15 @@ _LABEL_START = re.compile(rf"^(?:{_LABEL})(?:[-_. ]|$)", re.IGNORECASE)
 _OTHER_CHANNEL = re.compile(r"_000[1-9]$")
 
 
+_IN_FOLDERS = "in it and in folders in it"
+
+
+_IN_IT = "in it, and DICOM slices in folders in it,"
+
+
+_DEEPEST, _MOST_NAMED = 8, 6
+
+
 _NOT_IN_NAMES = re.compile(r"[^\w.-]+|^[^\w]+|\.+$", re.ASCII)
 
 
@@ -61,12 +71,15 @@ class FoundCases:
         targets: That the source names; None when it names none.
         unpaired: Label maps that belong to no image.
         problems: What names do not tell.
+        passed_over: Says which folders hold images deeper than these are looked for; empty where
+            none does.
     """
 
     cases: tuple[CaseFiles, ...]
     targets: tuple[Target, ...] | None = None
     unpaired: tuple[Path, ...] = ()
     problems: tuple[PairingProblem, ...] = ()
+    passed_over: str = ""
 
 
 def pair_folder(images: Path, labels: Path | None = None) -> FoundCases:
@@ -74,7 +87,8 @@ def pair_folder(images: Path, labels: Path | None = None) -> FoundCases:
 
     These belong together: `a` with `a`, `a_0000` with `a`, `volume-7` with `segmentation-7`,
     `a_image` with `a_label` or `a_seg`, and the only image with the only label map. A folder in
-    the folder is one case: DICOM slices, or an image and its label map.
+    the folder is one case: DICOM slices, or an image and its label map, of which the image may be
+    a folder of DICOM slices.
 
     Args:
         images: Folder of images; without `labels`, of label maps as well.
@@ -95,13 +109,18 @@ def pair_folder(images: Path, labels: Path | None = None) -> FoundCases:
         found = [_paired(own, [path for path in files if _is_label(path)], images)]
         found += _nested_cases(images)
     cases = _apart([case for one in found for case in one.cases])
+    where = _IN_FOLDERS if labels is None else _IN_IT
+    taken = [case.image for case in cases]
+    deeper = _passed_over(images, taken, where, () if labels is None else (labels,))
     if not cases:
-        msg = f"{images} holds no image; give the folder with the NIfTI, NRRD or DICOM files."
+        remedy = "; give the folder with the NIfTI, NRRD or DICOM files."
+        msg = f"{images} holds no image" + (f". {deeper}" if deeper else remedy)
         raise ProjectError(msg)
     return FoundCases(
         tuple(sorted(cases, key=lambda case: natural_key(case.id))),
         unpaired=tuple(path for one in found for path in one.unpaired),
         problems=tuple(problem for one in found for problem in one.problems),
+        passed_over=deeper,
     )
 
 
@@ -139,6 +158,49 @@ def label_maps_in(folder: Path) -> list[Path]:
     return [path for path in _images_in(folder) if _is_label(path)]
 
 
+def passed_over_by_volumes(folder: Path, but: Collection[Path] = ()) -> str:
+    """Say in which folders images lie deeper than `volumes_in` looks for them; empty if in none.
+
+    Args:
+        folder: As for `volumes_in`.
+        but: Folders in it that hold something else, such as label maps.
+    """
+    return _passed_over(folder, volumes_in(folder), _IN_IT, but)
+
+
+def _passed_over(
+    folder: Path, taken: Sequence[Path], where: str, but: Collection[Path] = ()
+) -> str:
+    """Say which folders in a folder have images deep inside and none that is taken."""
+    others = {path.resolve() for path in but}
+    found = [
+        _image_folder(inner, others)
+        for inner in _case_folders(folder)
+        if not any(image.is_relative_to(inner) for image in taken)
+    ]
+    names = [str(path) for path in found if path is not None]
+    if not names:
+        return ""
+    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+    return (
+        f"Images of {folder} are looked for {where} alone; these folders are passed over: "
+        f"{', '.join(names[:_MOST_NAMED])}{more}. Give each of them itself, or move its images."
+    )
+
+
+def _image_folder(folder: Path, but: Collection[Path], depth: int = 0) -> Path | None:
+    """Return the first folder that holds images: a folder, or one in it; None of what is apart."""
+    if depth > _DEEPEST or folder.resolve() in but or (folder / PROJECT_FILE).is_file():
+        return None
+    with suppress(OSError):  # where nobody may look
+        if is_dicom_folder(folder) or volumes_in(folder):
+            return folder
+        inside = (path for path in _visible(folder) if path.is_dir())
+        found = (_image_folder(path, but, depth + 1) for path in inside)
+        return next((path for path in found if path is not None), None)
+    return None
+
+
 def _visible(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
 
@@ -153,16 +215,11 @@ def _is_label(path: Path) -> bool:
 
 
 def _nested_cases(folder: Path) -> list[FoundCases]:
-    """Take each folder that holds an image as one case of the folder's name.
-
-    Folders in which a project keeps its own files are none, where it was made among its images.
-    """
-    own_folders = OWN_FOLDERS if (folder / PROJECT_FILE).is_file() else ()
-    inside = [path for path in _visible(folder) if path.is_dir() and path.name not in own_folders]
+    """Take each folder that holds an image as one case of the folder's name."""
     found = []
-    for inner in (path for path in inside if not is_dicom_folder(path)):
+    for inner in (path for path in _case_folders(folder) if not is_dicom_folder(path)):
         files = [path for path in _visible(inner) if suffix_of(path)]
-        own = [path for path in files if not _is_label(path)]
+        own = [path for path in files if not _is_label(path)] or _only_dicom_case(inner)
         pairs = _paired(own, [path for path in files if _is_label(path)], inner)
         if len(pairs.cases) > 1:
             msg = f"{inner} holds several images; give the folders of images and labels apart."
@@ -172,6 +229,21 @@ def _nested_cases(folder: Path) -> list[FoundCases]:
             cases = tuple(replace(case, id=as_name(inner.name)) for case in pairs.cases)
             found.append(replace(pairs, cases=cases))
     return found
+
+
+def _case_folders(folder: Path) -> list[Path]:
+    """List the folders in a folder.
+
+    Those in which a project keeps its own files are none, where it was made among its images.
+    """
+    own_folders = OWN_FOLDERS if (folder / PROJECT_FILE).is_file() else ()
+    return [path for path in _visible(folder) if path.is_dir() and path.name not in own_folders]
+
+
+def _only_dicom_case(folder: Path) -> list[Path]:
+    """Return the one folder of DICOM slices in a folder; nothing where there are several."""
+    found = [path for path in _visible(folder) if _is_dicom_case(path)]
+    return found if len(found) == 1 else []
 
 
 def _paired(images: Sequence[Path], labels: Sequence[Path], folder: Path) -> FoundCases:

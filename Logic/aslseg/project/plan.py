@@ -89,7 +89,7 @@ def plan_project(
         CancelledError: When the monitor says so.
     """
     plan = Plan(folder, targets=rows_of(targets or ()))
-    found = find_cases(source, labels, with_targets=not plan.targets)
+    found = find_cases(source, labels, with_targets=not plan.targets, monitor=monitor)
     return with_facts(with_found(plan, found), monitor)
 
 
@@ -102,7 +102,7 @@ def plan_additions(
         ProjectError: When the source holds no case, or is damaged.
         CancelledError: When the monitor says so.
     """
-    found = find_cases(source, labels, with_targets=False)
+    found = find_cases(source, labels, with_targets=False, monitor=monitor)
     return with_facts(with_found(empty_additions(project), found), monitor)
 
 

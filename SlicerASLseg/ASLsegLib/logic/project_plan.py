@@ -93,7 +93,8 @@ class PlanLogic(ProjectLogic):
         place = None if labels is None else Path(labels)
 
         def work(monitor: Monitor) -> Plan:
-            found = find_cases(Path(source), place, with_targets=not plan.targets)
+            with_targets = not plan.targets
+            found = find_cases(Path(source), place, with_targets=with_targets, monitor=monitor)
             return with_facts(with_found(plan, found), monitor)
 
         self.background.start("finding cases", work, then, otherwise)

@@ -13,12 +13,14 @@ import pytest
 from aslseg.data.images import read_labelmap, write_labelmap, write_volume
 from aslseg.data.volume import Geometry, Labelmap, Volume
 from aslseg.errors import ProjectError
+from aslseg.events import Event, Monitor, Notice
 from aslseg.project.case import CaseFiles
 from aslseg.project.create import create_project, select_cases
 from aslseg.project.datasets import (
     cases_from_folder,
     cases_from_msd,
     cases_from_nnunet,
+    find_cases,
     is_nnunet,
     targets_from_dataset,
 )
@@ -115,6 +117,61 @@ def test_each_folder_in_a_folder_may_be_a_case(tmp_path: Path) -> None:
         ("p2", "image.nrrd", None),
         ("p4", "p4", None),
     ]
+
+
+def dicom(folder: Path) -> None:
+    folder.mkdir(parents=True)
+    (folder / "1.dcm").write_bytes(b"\0" * 128 + b"DICM")
+
+
+def test_the_image_of_a_case_may_be_a_folder_of_slices_beside_its_label(tmp_path: Path) -> None:
+    touch(tmp_path, "a.nii", "p4/seg.nii.gz")
+    dicom(tmp_path / "p4" / "CT")
+    assert names(cases_from_folder(tmp_path)) == [("a", "a.nii", None), ("p4", "CT", "seg.nii.gz")]
+
+
+def passed_over(source: Path, labels: Path | None = None) -> list[str]:
+    told: list[str] = []
+
+    def listen(event: Event) -> None:
+        assert isinstance(event, Notice)
+        told.append(event.message)
+
+    find_cases(source, labels, monitor=Monitor(listen))
+    return told
+
+
+def test_a_folder_with_images_too_deep_inside_is_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = touch(tmp_path / "ct", "a.nii", "b.nii", "p9/ct.nii", "notes/x/readme.md")
+    dicom(source / "p3" / "DICOM" / "IM")
+    (told,) = passed_over(source)
+    assert f"passed over: {source / 'p3' / 'DICOM'}. Give each of them itself" in told
+    with caplog.at_level(logging.WARNING):
+        assert [case.id for case in cases_from_folder(source)] == ["a", "b", "p9"]
+    assert told in caplog.text
+
+
+def test_with_labels_apart_folders_of_image_files_are_named(tmp_path: Path) -> None:
+    source = touch(tmp_path / "ct", "a.nii", "p9/ct.nii", "seg/a.nii", "p8/only_label.nii")
+    (told,) = passed_over(source, source / "seg")
+    assert f"passed over: {source / 'p9'}. Give" in told
+
+
+def test_a_folder_whose_images_all_lie_too_deep_says_so(tmp_path: Path) -> None:
+    touch(tmp_path, "ct/p9/1/ct.nii", "l/a.nii")
+    for labels in (None, tmp_path / "l"):
+        with pytest.raises(ProjectError, match=r"ct holds no image\. .* passed over: .*1\. Give"):
+            find_cases(tmp_path / "ct", labels)
+
+
+def test_what_a_project_among_its_images_keeps_is_not_passed_over(tmp_path: Path) -> None:
+    write_case(tmp_path / "a_ct.nii.gz", tmp_path / "a_seg.nii.gz")
+    create_project(tmp_path, cases_from_folder(tmp_path))
+    create_project(tmp_path / "other", cases_from_folder(tmp_path))
+    assert (tmp_path / "other" / "labels" / "a.nii.gz").exists()
+    assert passed_over(tmp_path) == passed_over(tmp_path, tmp_path / "labels") == []
 
 
 def test_a_folder_of_slices_is_a_case(tmp_path: Path) -> None:
