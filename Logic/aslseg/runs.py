@@ -18,7 +18,7 @@ from aslseg.events import Monitor
 from aslseg.methods import training_of
 from aslseg.networks.device import choose_device, tune_allocator
 from aslseg.project.case import nothing_counts
-from aslseg.project.external_labels import copy_for_training
+from aslseg.project.external_labels import copy_for_training, labels_named
 from aslseg.project.image_digests import check_images
 from aslseg.project.more_rounds import lengthen
 from aslseg.project.project import Project, upgrade_project
@@ -83,12 +83,16 @@ def start_run(
 
     Raises:
         ProjectError: When no training case has a label.
+        RunError: When the project has no labels of the model that `start_labels` names, or has a
+            run of that name.
         CancelledError: When asked to stop; `resume_run` goes on from there.
         AslsegError: When a file, a setting, the device or the disk is at fault.
     """
     training_of(config.method)
     _ready(project, monitor)
     choose_device(config.device)
+    if config.start_labels:
+        labels_named(project, config.start_labels)
     folder = create_run(project.folder, config, run_id)
     return _run(project, folder, monitor or Monitor(), cache=cache)
 

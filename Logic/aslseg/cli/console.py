@@ -20,7 +20,7 @@ from aslseg.evaluation.scores import mean_dice
 from aslseg.failures import failure_of
 from aslseg.project.case import PROJECT_FILE
 from aslseg.project.project import open_project
-from aslseg.project.run_folder import RunFolder, open_run
+from aslseg.project.run_folder import RunFolder, latest_finished, open_run
 from aslseg.project.run_tables import Score
 from aslseg.report.data import RunRecord, kept_round, read_run, source_name
 from aslseg.report.tables import mean_text
@@ -187,12 +187,26 @@ def _lesion_cells(scores: Sequence[Score]) -> list[str]:
 def find_run(path: Path, run_id: str | None = None) -> RunFolder:
     """Find a run: `path` is a run folder, or a project folder whose latest run is meant.
 
+    That is the latest one with a finished round, where there is any; a later one is told.
+
     Raises:
-        RunError: When there is none.
+        RunError: When there is none, or one that is looked at is damaged.
     """
     if run_id is None and (path / "config.json").is_file():
         return RunFolder(path.resolve())
-    return open_run(path.parent if path.name == PROJECT_FILE else path, run_id)
+    project = path.parent if path.name == PROJECT_FILE else path
+    run = open_run(project, run_id)
+    if run_id is not None or run.best_round > 0:
+        return run
+    finished = latest_finished(project)
+    if finished is None:
+        return run
+    say(
+        f"Run '{run.run_id}' is later, and has no finished round yet: this is of run "
+        f"'{finished.run_id}', the latest that has one.",
+        style="yellow",
+    )
+    return finished
 
 
 def parse_targets(texts: Sequence[str] | None) -> tuple[Target, ...]:

@@ -27,7 +27,13 @@ from aslseg.project.labels import check_values, present_values, values_by_name
 from aslseg.project.organ_masks import mask_at, read_named, with_masks
 from aslseg.project.pairing import labels_by_case
 from aslseg.project.project import Project
-from aslseg.project.run_folder import RunFolder, run_named, saw_another, write_settings
+from aslseg.project.run_folder import (
+    RunFolder,
+    run_named,
+    runs_of,
+    saw_another,
+    write_settings,
+)
 from aslseg.project.run_tables import (
     EXTERNAL,
     METRIC_COLUMNS,
@@ -119,6 +125,23 @@ def unknown_targets(project: Project, run: RunFolder, case_id: str) -> frozenset
     return frozenset(t.name for t in project.targets) - set(known[case_id].targets)
 
 
+def labels_named(project: Project, origin: str) -> RunFolder:
+    """Return the folder with another model's label maps.
+
+    Raises:
+        RunError: When the project has none of that name.
+    """
+    run = run_named(project.folder, origin)
+    if not run.is_external:
+        names = [other.run_id for other in runs_of(project.folder) if other.is_external]
+        msg = (
+            f"The project has no labels of '{origin}' (known: {', '.join(names) or 'none'}); add "
+            "them first (aslseg labels)."
+        )
+        raise RunError(msg)
+    return run
+
+
 def copy_for_training(project: Project, origin: str, folder: Path) -> dict[str, list[str]]:
     """Copy another model's label maps of unlabelled cases, which a training begins with.
 
@@ -135,10 +158,7 @@ def copy_for_training(project: Project, origin: str, folder: Path) -> dict[str, 
     Raises:
         RunError: When the project has no label maps of that name.
     """
-    run = run_named(project.folder, origin)
-    if not run.is_external:
-        msg = f"The project has no labels of '{origin}'; add them first (aslseg labels)."
-        raise RunError(msg)
+    run = labels_named(project, origin)
     known, seen, learnt = read_external(run).cases, run.images, {}
     for case in (one for one in project.unlabelled if not saw_another(seen, one)):
         names = known[case.id].targets if case.id in known and case.status != "rejected" else ()

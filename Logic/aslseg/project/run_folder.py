@@ -343,7 +343,10 @@ def best_round(run: RunFolder) -> int:
     """
     best = run.best_round
     if best < 1:
-        msg = f"Run '{run.run_id}' has no finished round yet; resume it and let it finish one."
+        msg = (
+            f"Run '{run.run_id}' has no finished round yet; resume it and let it finish one, or "
+            "name another run."
+        )
         raise RunError(msg)
     return best
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from aslseg import __version__
+from aslseg.batch import FolderSummary
 from aslseg.cli.console import find_run, left_out, parse_targets
 from aslseg.cli.main import app
 from aslseg.cli.progress import ProgressView, duration, title, watched
@@ -34,7 +36,7 @@ from aslseg.project.running import running
 from aslseg.targets import LIVER_TARGETS, Target
 from command_line import aslseg
 from synthetic_run import write_run
-from tiny_project import a_patient, a_tiny_project
+from tiny_project import a_patient, a_tiny_project, tiny_config
 
 GEOMETRY = Geometry.axis_aligned((5, 24, 24), (4.0, 3.0, 3.0))
 COMMANDS = ("init", "train", "segment", "evaluate", "status", "weights", "export", "demo")
@@ -610,6 +612,32 @@ def test_a_replaced_image_is_told_and_taken_by_command(tmp_path: Path) -> None:
     assert said.exit_code == 0
     assert open_project(project.folder).case("c0").label is None
     check_images(project.folder, open_project(project.folder).cases)
+
+
+def test_a_later_run_without_a_finished_round_blocks_neither_status_nor_segment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = a_tiny_project(tmp_path)
+    one = write_run(project.folder / "runs" / "one", {"c5": a_patient(5)[1]})
+    RunFolder(one).write_status(best_round=2)
+    create_run(project.folder, tiny_config(), "two").write_status(state="failed")
+    said = "Run 'two' is later, and has no finished round yet: this is of run 'one'"
+    shown = aslseg("status", project.folder)
+    assert shown.exit_code == 0
+    assert said in shown.stderr
+    assert "Dice on validation volumes" in shown.output
+    used: list[Path] = []
+
+    def segment_folder(run: RunFolder, images: Any, output: Path, *_: Any, **__: Any) -> Any:
+        used.append(run.path)
+        return FolderSummary(output, (), (), {})
+
+    monkeypatch.setattr("aslseg.batch.segment_folder", segment_folder)
+    assert said in aslseg("segment", project.folder, "ct.nii", "-o", tmp_path / "out").stderr
+    assert used == [one]
+    named = aslseg("status", project.folder, "--run", "two")
+    assert "later" not in named.stderr
+    assert "No validation volume has been scored" in named.output
 
 
 @pytest.mark.parametrize("name", ["status.json", "config.json", "round-02/reliability.csv"])

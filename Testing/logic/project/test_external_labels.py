@@ -29,7 +29,7 @@ from aslseg.project.overview import case_overviews
 from aslseg.project.project import Project, open_project
 from aslseg.project.renew_image import renew_image
 from aslseg.project.review import accept, case_reports, correct, decisions, reject
-from aslseg.project.run_folder import create_run, latest_finished, open_run
+from aslseg.project.run_folder import create_run, latest_finished, open_run, runs_of
 from aslseg.project.run_list import list_runs
 from tiny_project import GEOMETRY, a_patient, a_tiny_project, tiny_config
 
@@ -253,6 +253,20 @@ def test_only_a_run_that_asks_for_them_learns_from_them(
     assert np.array_equal(read_labelmap(begun["c2"].labels).labels, BOTH)
 
 
+def test_a_run_that_shall_begin_from_unknown_labels_is_not_made(
+    project: Project, tmp_path: Path
+) -> None:
+    from aslseg import runs
+
+    written(tmp_path / "out" / "c2.nii.gz", BOTH)
+    add_external_labels(project, "nnU-Net", tmp_path / "out")
+    config = tiny_config(method="specialist", rounds=1, start_labels="nobody")
+    with pytest.raises(RunError, match=r"no labels of 'nobody' \(known: nnU-Net\); add them"):
+        runs.start_run(project, config, run_id="a")
+    assert [run.run_id for run in runs_of(project.folder)] == ["nnU-Net"]
+    assert not (project.folder / "runs" / "a").exists()
+
+
 def test_a_run_begins_from_labels_that_were_added_after_it_was_refused_for_want_of_them(
     project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -264,8 +278,9 @@ def test_a_run_begins_from_labels_that_were_added_after_it_was_refused_for_want_
     )
     monkeypatch.setattr(runs, "_write_results", lambda *_: None)
     config = tiny_config(method="specialist", rounds=1, start_labels="nnU-Net")
+    create_run(project.folder, config, "a")  # as earlier versions did before they refused it
     with pytest.raises(RunError, match="add them first"):
-        runs.start_run(project, config, run_id="a")
+        runs.resume_run(project, "a")
     written(tmp_path / "out" / "c2.nii.gz", BOTH)
     add_external_labels(project, "nnU-Net", tmp_path / "out")
     runs.resume_run(open_project(project.folder), "a")
