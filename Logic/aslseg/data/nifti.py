@@ -2,6 +2,12 @@
 
 Of the two positions that a header can hold, the one that ITK and so Slicer takes is taken: the
 sform if it is that of the scanner, equals the qform, or stands alone; else the qform.
+
+Positions of two codes are of two spaces, as of the scanner and of a template, and may differ; but
+for their sides, since no registration mirrors a patient. Positions of one code are of one space.
+Rounding (of a qform's quaternion, of numbers written as text) moves nothing by a voxel. A header
+that contradicts itself beyond that is refused, not read with a warning: programs go by the one or
+the other, so that what is written here would lie elsewhere in some of them.
 """
 
 from __future__ import annotations
@@ -32,6 +38,7 @@ _COMPONENTS = {128: 3, 2304: 4}  # colours
 _COMPLEX = (32, 1792, 2048)
 _MM_PER_UNIT = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}  # unknown, metre, millimetre, micrometre
 _SCANNER = 1
+_LOOK = "export it again, or load it in Slicer, make sure that it lies rightly, and save it anew"
 _SAME_SPACING = 0.01
 _LARGEST_OFFSET = 1 << 24
 _LARGEST_TABLE = 1 << 20
@@ -196,15 +203,39 @@ def _affine_of(path: Path, fields: _Fields) -> NDArray[np.float64]:
     if sform_code <= 0 and qform is not None:
         return qform
     rows = np.reshape(fields.values["rows"], (3, 4)).astype(np.float64) * unit
-    if qform is not None and not _takes_sform(rows, qform, sform_code):
-        return qform
-    sform = patient_affine(path, rows[:, :3], rows[:, 3])
-    _check_same_spacing(path, np.linalg.norm(sform[:3, :3], axis=0), spacing)
-    return sform
+    if qform is not None:
+        _check_same_sides(path, rows, qform)
+    if qform is None or _takes_sform(rows, qform, sform_code):
+        taken = patient_affine(path, rows[:, :3], rows[:, 3])
+        _check_same_spacing(path, np.linalg.norm(taken[:3, :3], axis=0), spacing)
+    else:
+        taken = qform
+    if qform is not None and sform_code == qform_code:
+        _check_same_place(path, rows, qform, _shape_of(path, fields))
+    return taken
 
 
 def _takes_sform(rows: NDArray[np.float64], qform: NDArray[np.float64], sform_code: int) -> bool:
     return sform_code == _SCANNER or np.allclose(rows, qform[:3], rtol=1e-4, atol=1e-3)
+
+
+def _check_same_sides(path: Path, rows: NDArray[np.float64], qform: NDArray[np.float64]) -> None:
+    """Refuse a header by which left is right in some programs, of whatever two spaces it is."""
+    if np.linalg.det(rows[:, :3]) * np.linalg.det(qform[:3, :3]) < 0:
+        what = "contradicts itself: by its sform its left side is on the right by its qform"
+        refuse(path, what, _LOOK)
+
+
+def _check_same_place(
+    path: Path, rows: NDArray[np.float64], qform: NDArray[np.float64], shape: tuple[int, int, int]
+) -> None:
+    """Refuse two positions in one space by which a voxel is more than its size apart."""
+    corners = np.array([*np.ndindex(2, 2, 2)]) * (np.array(shape[::-1]) - 1)  # (8, 3), ijk
+    apart_mm = corners @ (rows[:, :3] - qform[:3, :3]).T + (rows[:, 3] - qform[:3, 3])
+    if np.abs(np.linalg.solve(qform[:3, :3], apart_mm.T)).max() > 1:
+        most_mm = np.linalg.norm(apart_mm, axis=1).max()
+        what = f"lies up to {most_mm:.1f} mm elsewhere by its sform than by its qform"
+        refuse(path, f"{what}, though its codes say that both are of the same space", _LOOK)
 
 
 def _qform(

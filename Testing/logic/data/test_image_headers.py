@@ -59,9 +59,39 @@ def test_of_two_positions_of_a_nifti_file_the_one_of_itk_is_taken(
 ) -> None:
     path = tmp_path / "a.nii"
     codes, other = ("2h", 252, (qform, sform)), ("f", 292, 33.0)  # the sform lies 3 mm apart
-    turn = ("3f", 256, (0.1, 0.2, 0.3))
-    path.write_bytes(changed(nifti(), codes, other, turn, ("f", 76, mirror)))
+    turn, sides = ("3f", 256, (0.1, 0.2, 0.3)), [("f", 76, mirror), ("f", 320, 4.0 * mirror)]
+    path.write_bytes(changed(nifti(), codes, other, turn, *sides))
+    if qform == sform > 0:
+        with pytest.raises(ImageError, match="mm elsewhere by its sform than by its qform"):
+            read_volume(path)
+    else:
+        assert_as_itk(path)
+
+
+@pytest.mark.parametrize("code", [1, 2, 3, 4])
+def test_two_positions_of_one_space_may_differ_by_rounding(tmp_path: Path, code: int) -> None:
+    path = tmp_path / "a.nii"
+    codes, turn = ("2h", 252, (code, code)), ("3f", 256, (0.001, -0.001, 0.99999))
+    path.write_bytes(changed(nifti(), codes, turn, ("f", 292, 30.4)))
     assert_as_itk(path)
+
+
+def test_a_nifti_file_that_lies_at_two_places_of_one_space_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.nii"
+    path.write_bytes(changed(nifti(), ("f", 292, 129.0)))
+    with pytest.raises(ImageError, match=r"up to 99\.0 mm elsewhere .* the same space; export"):
+        read_geometry(path)
+
+
+@pytest.mark.parametrize("sform", [1, 2, 4])
+def test_a_nifti_file_whose_positions_have_other_sides_is_refused(
+    tmp_path: Path, sform: int
+) -> None:
+    path = tmp_path / "a.nii"
+    path.write_bytes(changed(nifti(), ("2h", 252, (1, sform)), ("f", 280, 1.25)))
+    for read in (read_volume, read_geometry):
+        with pytest.raises(ImageError, match="left side is on the right by its qform; export"):
+            read(path)
 
 
 @pytest.mark.parametrize("unit", [0, 1, 2, 3])
