@@ -1,14 +1,19 @@
 """Label maps of another model, as a start: pseudo-labels of a named origin, to be reviewed as ours.
 
-They lie in a folder among the runs that has the origin's name and the predictions of one round, but
-no networks. So cases and lesions are reviewed as those of any run, and every decision, export and
+They lie in a folder among the runs that has the origin's name and predictions in rounds, but no
+networks. So cases and lesions are reviewed as those of any run, and every decision, export and
 segment says the origin's name. They are a person's labels only once a person has accepted them.
+
+A label map that replaces another one is the next round's, as it numbers other lesions: what a
+person saw and decided of the earlier one stays true of that.
 """
 
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +28,7 @@ from aslseg.data.orientation import ORIENTATION
 from aslseg.data.volume import Labelmap, SameSize
 from aslseg.errors import ImageError, ProjectError, RunError
 from aslseg.events import Monitor
+from aslseg.project.case import Case
 from aslseg.project.labels import check_values, present_values, values_by_name
 from aslseg.project.organ_masks import mask_at, read_named, with_masks
 from aslseg.project.pairing import labels_by_case
@@ -41,15 +47,16 @@ from aslseg.project.run_tables import (
     REFINED,
     RELIABILITY,
     RELIABILITY_COLUMNS,
+    round_number,
     write_table,
 )
 from aslseg.project.running import running
 from aslseg.reading import damage_told, read_object
 from aslseg.schema_1 import PREDICTION_FILE
-from aslseg.storage import copy_atomic, sha256_of, write_json_atomic
+from aslseg.storage import copy_atomic, sha256_of, storage_errors, write_json_atomic
 from aslseg.targets import Target, cascade_stages, parents_first
 
-ROUND = 1
+_FIRST = 1
 
 
 class ExternalCase(Settings):
@@ -57,7 +64,7 @@ class ExternalCase(Settings):
 
     Attributes:
         file: Name of what it was read from.
-        sha256: Digest of the label map, as it lies in the project.
+        sha256: Digest of the label map, as it lies in the latest round.
         targets: Names of the targets that it decides.
     """
 
@@ -163,7 +170,8 @@ def copy_for_training(project: Project, origin: str, folder: Path) -> dict[str, 
     for case in (one for one in project.unlabelled if not saw_another(seen, one)):
         names = known[case.id].targets if case.id in known and case.status != "rejected" else ()
         if found := _with_parents(names, project.targets):
-            copy_atomic(run.predictions(ROUND, case.id) / REFINED, folder / f"{case.id}.nii.gz")
+            source = run.predictions(run.best_round, case.id) / REFINED
+            copy_atomic(source, folder / f"{case.id}.nii.gz")
             learnt[case.id] = found
     return learnt
 
@@ -191,14 +199,15 @@ def add_external_labels(
     Args:
         project: With the cases.
         origin: What made them, such as "TotalSegmentator"; labels of before under this name are
-            replaced case by case.
+            replaced case by case, in a round of their own where they are others.
         folder: One file a case, named as its image or as the case; or a folder with a mask of each
             target, as TotalSegmentator writes it.
         called: By target name, what the model calls it: the name of a segment or of the file of a
             mask, or a value. Only these targets are taken then. Without it, segments and masks
             count by the targets' names, and values are those of the project.
         same_size: What to go by when a label map has its image's size and another position.
-        monitor: Gets progress; can stop it, and what was read until then is kept.
+        monitor: Gets progress and which label maps are others than before; can stop it, and what
+            was read until then is kept.
 
     Returns:
         The folder with the label maps, which is reviewed as a run is.
@@ -214,16 +223,70 @@ def add_external_labels(
     run = _folder_of(project, origin)
     asked = _asked(project.targets, called or {})
     files = _find(project, folder)
+    others: dict[str, ExternalCase] = {}
     with running(run, monitor):
-        for case_id in monitor.track(files, f"Reading labels of {origin}"):
-            labelmap, names = _read(project, case_id, files[case_id], asked, same_size)
-            path = run.predictions(ROUND, case_id) / REFINED
-            write_labelmap(labelmap, path)
-            found = ExternalCase(file=files[case_id].name, sha256=sha256_of(path), targets=names)
-            _note(run, origin, {case_id: found})
-            digest = project.case(case_id).image_sha256
-            run.write_status(images={**run.images, **({case_id: digest} if digest else {})})
+        number = max(run.best_round, _FIRST)
+        try:
+            for case_id in monitor.track(files, f"Reading labels of {origin}"):
+                labelmap, names = _read(project, case_id, files[case_id], asked, same_size)
+                _forget_another_image(run, project.case(case_id))
+                is_other = _is_other(run, number, case_id, labelmap, names)
+                path = run.predictions(number + is_other, case_id) / REFINED
+                write_labelmap(labelmap, path)
+                name, digest = files[case_id].name, sha256_of(path)
+                found = {case_id: ExternalCase(file=name, sha256=digest, targets=names)}
+                if is_other:
+                    others |= found
+                else:
+                    _note(run, origin, number, found)
+        finally:
+            if others:
+                _begin_round(run, origin, number + 1, others)
+                monitor.warn(_others_in_words(run, number, others))
     return run
+
+
+def _forget_another_image(run: RunFolder, case: Case) -> None:
+    """Delete the label maps that a case had before its image was replaced, and note the new one."""
+    if saw_another(run.images, case):
+        for number in map(round_number, run.path.glob("round-*")):
+            path = run.predictions(number, case.id)
+            if path.exists():
+                with storage_errors(path):
+                    shutil.rmtree(path)
+    if case.image_sha256:
+        run.write_status(images={**run.images, case.id: case.image_sha256})
+
+
+def _is_other(
+    run: RunFolder, number: int, case_id: str, labelmap: Labelmap, targets: Collection[str]
+) -> bool:
+    """Tell whether a round has another label map of a case; one that is damaged is another."""
+    path = run.predictions(number, case_id) / REFINED
+    known = read_external(run).cases.get(case_id) if run.is_external else None
+    if known is None or not path.exists():
+        return False
+    with suppress(ImageError):
+        is_same = np.array_equal(read_labelmap(path).labels, labelmap.labels)
+        return not is_same or set(known.targets) != set(targets)
+    return True
+
+
+def _begin_round(
+    run: RunFolder, origin: str, number: int, others: Mapping[str, ExternalCase]
+) -> None:
+    """Complete a round with the label maps of before of all other cases, and make it the best."""
+    for case_id in read_external(run).cases.keys() - others.keys():
+        for file in run.predictions(number - 1, case_id).glob("*"):
+            copy_atomic(file, run.predictions(number, case_id) / file.name)
+    _note(run, origin, number, others)
+
+
+def _others_in_words(run: RunFolder, number: int, others: Collection[str]) -> str:
+    return (
+        f"Other labels of {run.run_id} than before came for {', '.join(others)}. They are round "
+        f"{number + 1}; lists of lesions and decisions of round {number} stay as they are."
+    )
 
 
 def _folder_of(project: Project, origin: str) -> RunFolder:
@@ -347,26 +410,26 @@ def _read_masks(
     return labelmap, [name for name, file in files.items() if file is not None]
 
 
-def _note(run: RunFolder, origin: str, found: Mapping[str, ExternalCase]) -> None:
+def _note(run: RunFolder, origin: str, number: int, found: Mapping[str, ExternalCase]) -> None:
     """Write what makes a folder of label maps one that can be reviewed."""
     known = (read_external(run).cases if run.is_external else {}) | dict(found)
     for case_id, case in found.items():
         facts = {"origin": origin, **case.model_dump(mode="json")}
-        write_json_atomic(run.predictions(ROUND, case_id) / PREDICTION_FILE, facts)
+        write_json_atomic(run.predictions(number, case_id) / PREDICTION_FILE, facts)
     external = ExternalLabels(origin=origin, cases=known)
     write_json_atomic(run.path / "external.json", external.model_dump(mode="json"))
-    rows = [_row(case_id, origin) for case_id in known]
-    write_table(run.round(ROUND) / RELIABILITY, RELIABILITY_COLUMNS, rows)
-    write_table(run.round(ROUND) / METRICS, METRIC_COLUMNS, [])
-    run.finish(ROUND, math.nan)
+    rows = [_row(case_id, origin, number) for case_id in known]
+    write_table(run.round(number) / RELIABILITY, RELIABILITY_COLUMNS, rows)
+    write_table(run.round(number) / METRICS, METRIC_COLUMNS, [])
+    run.finish(number, math.nan)
     facts = {"method": EXTERNAL, "sam": "none", "orientation": ORIENTATION}
-    run.write_status(best_round=ROUND, round=ROUND, rounds=ROUND, **facts)
-    config = RunConfig(method=EXTERNAL, rounds=ROUND, sam=SamConfig(model="none"))
+    run.write_status(best_round=number, round=number, rounds=number, **facts)
+    config = RunConfig(method=EXTERNAL, rounds=number, sam=SamConfig(model="none"))
     write_settings(run, config)
 
 
-def _row(case_id: str, origin: str) -> dict[str, Any]:
+def _row(case_id: str, origin: str, number: int) -> dict[str, Any]:
     """Return the row of a case that nothing is known of but who labelled it."""
     empty = dict.fromkeys(RELIABILITY_COLUMNS, "")
     reason = f"label of {origin}, nobody has looked at it"
-    return {**empty, "round": ROUND, "case": case_id, "accepted": False, "reason": reason}
+    return {**empty, "round": number, "case": case_id, "accepted": False, "reason": reason}

@@ -12,7 +12,8 @@ import pytest
 from aslseg.data.images import read_labelmap, write_labelmap, write_volume
 from aslseg.data.volume import Labelmap
 from aslseg.errors import ImageError, ProjectError, RunError
-from aslseg.evaluation.lesion_decisions import numbered_lesions
+from aslseg.evaluation.lesion_decisions import decide_lesions, numbered_lesions
+from aslseg.events import Event, Monitor, Notice
 from aslseg.export.project import ExportOptions, export_project
 from aslseg.project.case import CaseFiles
 from aslseg.project.create import add_cases
@@ -29,7 +30,13 @@ from aslseg.project.overview import case_overviews
 from aslseg.project.project import Project, open_project
 from aslseg.project.renew_image import renew_image
 from aslseg.project.review import accept, case_reports, correct, decisions, reject
-from aslseg.project.run_folder import create_run, latest_finished, open_run, runs_of
+from aslseg.project.run_folder import (
+    RunFolder,
+    create_run,
+    latest_finished,
+    open_run,
+    runs_of,
+)
 from aslseg.project.run_list import list_runs
 from tiny_project import GEOMETRY, a_patient, a_tiny_project, tiny_config
 
@@ -164,6 +171,57 @@ def test_a_later_folder_adds_to_the_labels_of_an_origin(project: Project, tmp_pa
         run = add_external_labels(project, "nnU-Net", tmp_path / name)
     assert set(read_external(run).cases) == {"c2", "c3"}
     assert [one.case_id for one in case_reports(project, run) if one.refined] == ["c2", "c3"]
+
+
+def test_other_labels_of_a_case_leave_the_list_and_decisions_of_before(
+    project: Project, tmp_path: Path
+) -> None:
+    second, lower = np.zeros((2, *GEOMETRY.shape), np.bool_)
+    second[6, 12:16, 12:16], lower[2, 6:8, 6:8] = True, True
+    told: list[str] = []
+
+    def listen(event: Event) -> None:
+        if isinstance(event, Notice):
+            told.append(event.message)
+
+    def taken(name: str, labels: np.ndarray) -> RunFolder:
+        written(tmp_path / name / "c2.nii.gz", labels)
+        return add_external_labels(project, "mC", tmp_path / name, monitor=Monitor(listen))
+
+    written(tmp_path / "A" / "c3.nii.gz", LIVER)
+    run = taken("A", BOTH + second * np.uint8(1))
+    seen, _ = numbered_lesions(project, run, "c2", round_number=1)
+    assert [one.found.voxels for one in seen.values() if one.found] == [9, 16]
+    decide_lesions(project, run, "c2", round_number=1, accept=[1])
+    assert (taken("A", BOTH + second * np.uint8(1)).best_round, told) == (1, [])
+    assert taken("B", BOTH + (second | lower) * np.uint8(1)).best_round == 2
+    (note,) = told
+    assert "Other labels of mC than before came for c2. They are round 2" in note
+    decide_lesions(project, run, "c2", round_number=1, delete=[2])
+    rows, _ = numbered_lesions(project, run, "c2")
+    assert [(one.found.voxels, one.state) for one in rows.values() if one.found] == [
+        (4, "undecided"),
+        (9, "accepted"),
+        (16, "deleted"),
+    ]
+    assert [one.case_id for one in case_reports(project, run) if one.refined] == ["c2", "c3"]
+    learnt = copy_for_training(open_project(project.folder), "mC", tmp_path / "start")
+    assert set(learnt) == {"c2", "c3"}
+    begun = read_labelmap(tmp_path / "start" / "c2.nii.gz").labels
+    assert np.array_equal(begun == 2, LESION | second | lower)
+
+
+def test_no_round_keeps_labels_of_the_image_of_before(project: Project, tmp_path: Path) -> None:
+    for labels in (LIVER, BOTH):
+        written(tmp_path / "out" / "c2.nii.gz", labels)
+        run = add_external_labels(project, "mC", tmp_path / "out")
+    assert run.best_round == 2
+    write_volume(a_patient(21)[0], project.image_path(project.case("c2")))
+    renewed = renew_image(project, "c2")
+    run = add_external_labels(renewed, "mC", tmp_path / "out")
+    assert len(numbered_lesions(renewed, run, "c2")[0]) == 1
+    with pytest.raises(RunError, match="no final label"):
+        numbered_lesions(renewed, run, "c2", round_number=1)
 
 
 def test_an_origin_is_no_run_that_segments_or_trains_on(project: Project, tmp_path: Path) -> None:
