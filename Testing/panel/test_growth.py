@@ -387,6 +387,102 @@ def test_each_box_grows_where_that_is_chosen_and_no_slice_is_asked_for(
     assert panel.ui.promptsStatusLabel.text == ""
 
 
+def test_a_box_that_cannot_grow_is_said_once_and_left_alone_until_it_changes(
+    panel: Any, volume: Any, dialogs: Any
+) -> None:
+    from ASLsegLib.scene.prompts import place_box
+
+    panel.logic.engine._python = [sys.executable, "-c", "raise SystemExit(3)"]
+    panel.parameters.eachBoxGrows = True
+    show_slice_of(volume, 5)
+    box = add_box(volume, 5, 9, 13, 23, 27)
+    wait_until(lambda: bool(dialogs.messages), 30.0)
+    run_event_loop(1.5)
+    dialogs.take("code 3")
+    assert dialogs.errors() == []
+    assert "Nothing has grown: move the box" in panel.ui.growthStatusLabel.text
+    click(panel.ui.growButton)
+    wait_until(lambda: bool(dialogs.messages), 30.0)
+    run_event_loop(1.5)
+    dialogs.take("code 3")
+    assert dialogs.errors() == []
+    use_engine(panel, 0.0)
+    place_box(box, volume, (9, 12, 23, 27), 5)
+    wait_until(lambda: bool(panel.logic.growths), 30.0)
+    rest(panel)
+    assert np.array_equal(shown(panel.logic.growths[-1]), LESION)
+
+
+def test_cancel_stops_a_box_from_growing_and_a_new_one_grows(panel: Any, volume: Any) -> None:
+    panel.logic.engine._python = [sys.executable, "-c", "import time; time.sleep(60)"]
+    panel.parameters.eachBoxGrows = True
+    add_box(volume, 5, 9, 13, 23, 27)
+    wait_until(lambda: panel.logic.engine.is_busy, 30.0)
+    run_event_loop(0.2)
+    click(panel.ui.cancelButton)
+    wait_until(lambda: not panel.logic.engine.is_busy, 30.0)
+    run_event_loop(1.0)
+    assert not panel.logic.engine.is_busy
+    assert panel.logic.growths == []
+    use_engine(panel, 0.0)
+    add_box(volume, 6, 27, 14, 36, 23)
+    wait_until(lambda: bool(panel.logic.growths), 30.0)
+    rest(panel)
+    run_event_loop(0.6)
+    assert np.array_equal(shown(panel.logic.growths[-1]), SECOND & LIVER)
+    assert [prompt.slice_index for prompt in panel.logic.prompts(volume)] == [5]
+
+
+def test_a_run_that_is_gone_is_said_once_where_each_box_grows(
+    panel: Any, volume: Any, dialogs: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from aslseg.errors import RunError
+    from ASLsegLib.scene.prompts import NEGATIVE, add_point
+
+    def refuse(*_: Any) -> Any:
+        raise RunError("Run gone cannot be used.")
+
+    growth = grow_first(panel, volume)
+    monkeypatch.setattr(panel.logic, "_about", refuse)
+    panel.parameters.eachBoxGrows = True
+    add_box(volume, 6, 27, 14, 36, 23)
+    run_event_loop(1.0)
+    dialogs.take("Run gone cannot be used")
+    assert dialogs.errors() == []
+    add_point(volume, "tumour", (16.5, 20.5), 7, NEGATIVE)  # nor can it be corrected
+    run_event_loop(1.0)
+    dialogs.take("Run gone cannot be used")
+    assert dialogs.errors() == []
+    assert np.array_equal(shown(growth), LESION)
+
+
+def test_a_lesion_whose_prompts_were_removed_stays_as_it_is(
+    panel: Any, volume: Any, dialogs: Any
+) -> None:
+    from ASLsegLib.scene.prompts import prompt_nodes, remove_prompt
+
+    growth = grow_first(panel, volume)
+    (box,) = prompt_nodes(volume)
+    remove_prompt(box)
+    run_event_loop(0.8)
+    assert dialogs.errors() == []
+    assert np.array_equal(shown(growth), LESION)
+
+
+def test_nothing_grows_without_a_run_and_without_sam(panel: Any, volume: Any, dialogs: Any) -> None:
+    show_slice_of(volume, 5)
+    panel.parameters.samModel = "none"
+    add_box(volume, 5, 9, 13, 23, 27)
+    panel.update()
+    assert not panel.ui.growButton.enabled
+    assert "Choose a SAM under Train" in panel.ui.growButton.toolTip
+    panel.parameters.eachBoxGrows = True
+    run_event_loop(1.0)
+    dialogs.take("Choose a SAM under Train")
+    assert dialogs.errors() == []
+    assert panel.logic.growths == []
+
+
 def test_a_script_grows_a_lesion_and_takes_it_back(panel: Any, volume: Any) -> None:
     add_box(volume, 5, 9, 13, 23, 27)
     growth = panel.logic.grow(volume, 5, "tumour")

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from slicer.i18n import tr as _
 
-from ASLsegLib.scene.prompts import free_prompts
+from ASLsegLib.scene.prompts import XYXY, free_prompts
 from ASLsegLib.scene.provenance import source_of
 from ASLsegLib.scene.slice_views import current_slice
+from ASLsegLib.scene.volumes import SceneError
 from ASLsegLib.widgets.section import Section
 
 if TYPE_CHECKING:
@@ -23,6 +24,9 @@ LOOK_S = 0.1
 """How often prompts are looked at: before those of a slice are sent."""
 SETTLE_S = 0.3
 """How long prompts have to rest before a lesion grows from them."""
+
+Box = tuple[str, int, str, XYXY]
+"""Id of its volume, slice, target and pixels."""
 
 
 class GrowthSection(Section):
@@ -40,7 +44,9 @@ class GrowthSection(Section):
         self._started: Growth | None = None
         self.on_click(self.ui.growButton, self.grow)
         self.on_key("G", self.ui.growButton)
-        self._left_alone = ""
+        self._brought_back = self._refused = ""
+        self._left_alone: set[Box] = set()
+        self._begun_from: list[Box] = []
         self.logic.undone.connect(self._leave_alone)
 
     def update(self) -> None:
@@ -52,7 +58,7 @@ class GrowthSection(Section):
         self.gate(
             self.ui.growButton,
             "" if volume else no_volume,
-            self.panel.missing,
+            self.panel.missing or self.panel.no_sam(),
             "" if can_grow else place,
             needs_engine=True,
         )
@@ -75,7 +81,7 @@ class GrowthSection(Section):
         if not self._is_watching(volume, parameters):
             return
         growth = self._last_growth(volume)
-        if growth is not None and not self._is_drawing() and not self._is_left_alone(volume):
+        if growth is not None and not self._is_drawing() and not self._is_brought_back(volume):
             self.logic.correct_growth(growth)
         if self._rests(volume, growth) and not self._is_drawing():
             self._follow(volume, growth)
@@ -93,40 +99,52 @@ class GrowthSection(Section):
 
     def _follow(self, volume: Any, growth: Growth | None) -> None:
         """Let the last lesion grow again where its prompts have changed, or one from a new box."""
-        if growth is not None and growth.prompts_text != growth.grown_from:
+        if growth is not None and self._has_new_prompts(growth):
             self.panel.attempt(lambda: self._grow_again(growth), update=False)
-        elif (
-            self.panel.parameters.eachBoxGrows
-            and not self.logic.engine.is_busy
-            and not self._is_left_alone(volume)
-        ):
-            boxed = [
-                k
-                for k, target, boxes, _ in free_prompts(volume)
-                if boxes and target == self._target
-            ]
-            if boxed:
-                self.panel.attempt(lambda: self._grow_from_box(boxed[-1]), update=False)
+        elif self.panel.parameters.eachBoxGrows and not self.logic.engine.is_busy:
+            boxes = _free_boxes(volume)
+            here = volume.GetID()
+            self._left_alone = {b for b in self._left_alone if b in boxes or b[0] != here}
+            new = [b[1] for b in boxes if b[2] == self._target and b not in self._left_alone]
+            if new:
+                self.panel.attempt(lambda: self._grow_from_box(new[-1]), update=False)
+
+    def _has_new_prompts(self, growth: Growth) -> bool:
+        return growth.prompts_text not in (growth.grown_from, self._refused, "[]")
 
     def _leave_alone(self, change: Change) -> None:
         """Let no lesion grow from prompts that undo brought back, before they change again."""
         volume = self.panel.volume
         if volume is not None and volume.GetID() == change.volume_id:
-            self._left_alone = json.dumps(free_prompts(volume))
+            self._brought_back = json.dumps(free_prompts(volume))
+            self._left_alone.update(_free_boxes(volume))
 
-    def _is_left_alone(self, volume: Any) -> bool:
-        return bool(self._left_alone) and self._left_alone == json.dumps(free_prompts(volume))
+    def _is_brought_back(self, volume: Any) -> bool:
+        return bool(self._brought_back) and self._brought_back == json.dumps(free_prompts(volume))
 
     def on_event(self, event: PanelEvent) -> None:
-        """Show how far a lesion has grown."""
+        """Show how far a lesion has grown; where it could not, leave its box alone."""
         if event.event == "slice_mask" and self.logic.growing is not None:
             count = len(self.logic.growing.segment.slices)
             text = _("Growing: slice {k}, {count} slices so far.")
             self.ui.growthStatusLabel.setText(text.format(k=event.slice_index, count=count))
+        if event.event in ("done", "failed", "cancelled") and self.logic.growing is None:
+            boxes, self._begun_from = self._begun_from, []
+            if event.event != "done":
+                self._leave_boxes_alone(boxes)
+
+    def _leave_boxes_alone(self, boxes: list[Box]) -> None:
+        """Let nothing grow from boxes by itself before they change, and say so."""
+        self._left_alone.update(boxes)
+        volume = self.panel.volume
+        if volume is not None and set(boxes) & set(_free_boxes(volume)):
+            text = _("Nothing has grown: move the box, or press 'Grow in 3-D', to try again.")
+            self.ui.growthStatusLabel.setText(text)
 
     def forget_scene(self) -> None:
         """Forget what went away with the scene."""
-        self._seen = self._left_alone = ""
+        self._seen = self._brought_back = self._refused = ""
+        self._left_alone, self._begun_from = set(), []
         self._started_at = self._started = None
 
     def on_answer(self, facts: GrowthFacts) -> None:
@@ -169,12 +187,18 @@ class GrowthSection(Section):
 
     def _grow_from_box(self, slice_index: int) -> None:
         """Let a lesion grow, which is taken back together with its box."""
+        known = self._left_alone
+        self._left_alone = known.union(_free_boxes(self.panel.volume))  # unless it begins
         growth = self._grow(self.panel.choose_working_volume(), slice_index)
+        self._left_alone = known
         if growth.change is not None:
             self.logic.history.fold(growth.change)
 
     def _grow(self, volume: Any, slice_index: int) -> Growth:
-        parameters = self.panel.parameters
+        no_sam = self.panel.no_sam()
+        if no_sam:
+            raise SceneError(no_sam)
+        parameters, boxes = self.panel.parameters, _free_boxes(volume)
         growth = self.logic.grow(
             volume,
             slice_index,
@@ -183,6 +207,7 @@ class GrowthSection(Section):
             sam=parameters.samModel,
             wait=False,
         )
+        self._begun_from = boxes
         self._note_start(growth)
         return growth
 
@@ -191,13 +216,27 @@ class GrowthSection(Section):
             if self.logic.growing is growth:
                 self.logic.cancel()  # it begins again when the engine is free
             return
+        self._refused = growth.prompts_text  # unless it begins
+        no_sam = self.panel.no_sam()
+        if no_sam:
+            raise SceneError(no_sam)
         parameters = self.panel.parameters
         self.logic.grow_again(
             growth, parameters.run or None, sam=parameters.samModel, wait=False, follows=True
         )
+        self._refused = ""
         self._note_start(growth)
 
     def _note_start(self, growth: Growth) -> None:
         self._started_at, self._started = time.monotonic(), growth
         if source_of(growth.node) == "sam":  # else hidden by default, and with it the lesion
             self.panel.parameters.showSam = True
+
+
+def _free_boxes(volume: Any) -> list[Box]:
+    """Return the boxes in the scene that belong to no growing lesion, by slice, in their order."""
+    return [
+        (volume.GetID(), k, target, xyxy)
+        for k, target, boxes, _ in free_prompts(volume)
+        for xyxy in boxes
+    ]

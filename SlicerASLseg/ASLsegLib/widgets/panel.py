@@ -172,6 +172,13 @@ class Panel(VTKObservationMixin):
             slicer.util.setSliceViewerLayers(background=worked_on)
         return worked_on
 
+    def no_sam(self) -> str:
+        """Return why nothing can answer prompts; empty when a trained run or a SAM can."""
+        works_alone = self.logic.usable_run(self.parameters.run) is None
+        if works_alone and self.parameters.samModel == "none":
+            return _("Choose a SAM under Train: without a trained run SAM works alone.")
+        return ""
+
     def no_organ(self) -> str:
         """Return why there are no organs that masks could be given of; empty when there are."""
         closed = self.logic.project is None

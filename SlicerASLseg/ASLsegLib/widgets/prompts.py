@@ -90,7 +90,7 @@ class PromptsSection(Section):
             self.logic.watch_prompts(volume)
         self._watch(volume)
         no_volume = "" if volume else _("Choose a volume.")
-        no_model = self.panel.missing or self._no_sam()
+        no_model = self.panel.missing or self.panel.no_sam()
         for kind, button in self._buttons.items():
             self.gate(button, no_volume)
             button.setChecked(self._placement.kind == kind)
@@ -222,11 +222,6 @@ class PromptsSection(Section):
     @property
     def _target(self) -> str:
         return self.ui.targetBox.currentData or TARGETS[-1]
-
-    def _no_sam(self) -> str:
-        if self._works_alone() and self.panel.parameters.samModel == "none":
-            return _("Choose a SAM under Train: without a trained run SAM works alone.")
-        return ""
 
     def _works_alone(self) -> bool:
         """Whether SAM predicts without a trained run."""

@@ -79,6 +79,9 @@ class PanelContext(Protocol):
     def choose_working_volume(self) -> Any:
         """Choose what is worked on in place of a volume under a transform, and return it."""
 
+    def no_sam(self) -> str:
+        """Return why nothing can answer prompts; empty when a trained run or a SAM can."""
+
     def no_organ(self) -> str:
         """Return why there are no organs that masks could be given of; empty when there are."""
 
