@@ -429,7 +429,8 @@ def test_cancel_stops_a_box_from_growing_and_a_new_one_grows(panel: Any, volume:
     wait_until(lambda: bool(panel.logic.growths), 30.0)
     rest(panel)
     run_event_loop(0.6)
-    assert np.array_equal(shown(panel.logic.growths[-1]), SECOND & LIVER)
+    (growth,) = panel.logic.growths
+    assert np.array_equal(shown(growth), SECOND & LIVER)
     assert [prompt.slice_index for prompt in panel.logic.prompts(volume)] == [5]
 
 
@@ -481,6 +482,86 @@ def test_nothing_grows_without_a_run_and_without_sam(panel: Any, volume: Any, di
     dialogs.take("Choose a SAM under Train")
     assert dialogs.errors() == []
     assert panel.logic.growths == []
+
+
+def test_prompts_of_a_lesion_that_was_removed_are_prompts_of_their_slice_again(
+    panel: Any, volume: Any
+) -> None:
+    first = grow_first(panel, volume)
+    first.node.GetSegmentation().RemoveSegment(first.segment_id)
+    panel.parameters.eachBoxGrows = panel.parameters.followEdits = True
+    run_event_loop(1.0)
+    assert [prompt.slice_index for prompt in panel.logic.prompts(volume)] == [5]
+    assert panel.ui.growButton.enabled
+    assert panel.logic.growths == []  # nothing grows or is asked for by itself
+    assert not panel.logic.engine.is_busy
+    add_box(volume, 6, 27, 14, 36, 23)
+    wait_until(lambda: bool(panel.logic.growths), 30.0)
+    rest(panel)
+    (second,) = panel.logic.growths
+    assert [prompt.slice_index for prompt in second.prompts()] == [6]
+    assert np.array_equal(shown(second), SECOND & LIVER)
+
+
+def test_a_script_that_removed_a_lesion_grows_the_next_from_its_own_prompts(
+    panel: Any, volume: Any
+) -> None:
+    add_box(volume, 5, 9, 13, 23, 27)
+    first = panel.logic.grow(volume, 5, "tumour")
+    slicer.mrmlScene.RemoveNode(first.node)
+    add_box(volume, 6, 27, 14, 36, 23)
+    second = panel.logic.grow(volume, 6, "tumour")
+    assert second.name == first.name == "tumour 1"
+    assert second.segment_id != first.segment_id
+    assert panel.logic.growths == [second]
+    assert np.array_equal(shown(second), SECOND & LIVER)
+
+
+def test_redo_gives_no_prompt_to_a_lesion_that_was_removed_by_hand(panel: Any, volume: Any) -> None:
+    add_box(volume, 5, 9, 13, 23, 27)
+    growth = panel.logic.grow(volume, 5, "tumour")
+    growth.node.GetSegmentation().RemoveSegment(growth.segment_id)
+    panel.logic.undo()
+    panel.logic.redo()
+    assert [prompt.slice_index for prompt in panel.logic.prompts(volume)] == [5]
+    assert panel.logic.growths == []
+
+
+def test_a_lesion_whose_segmentation_is_removed_while_it_grows_is_stopped(
+    panel: Any, volume: Any, dialogs: Any
+) -> None:
+    use_engine(panel, 0.4)
+    show_slice_of(volume, 5)
+    add_box(volume, 5, 9, 13, 23, 27)
+    panel.update()
+    click(panel.ui.growButton)
+    wait_until(lambda: bool(panel.logic.growths[-1].segment.slices), 60.0)
+    slicer.mrmlScene.RemoveNode(panel.logic.growths[-1].node)
+    rest(panel)
+    run_event_loop(0.3)
+    assert dialogs.errors() == []
+    assert "Nothing has grown" in panel.ui.growthStatusLabel.text
+    assert [prompt.slice_index for prompt in panel.logic.prompts(volume)] == [5]
+
+
+def test_prompts_of_a_lesion_are_prompts_of_their_slice_in_a_scene_that_is_loaded(
+    panel: Any, volume: Any, tmp_path: Path
+) -> None:
+    growth = grow_first(panel, volume)
+    panel.parameters.eachBoxGrows = panel.parameters.followEdits = True
+    path, segment_id = str(tmp_path / "scene.mrb"), growth.segment_id
+    assert slicer.util.saveScene(path)
+    slicer.mrmlScene.Clear()
+    slicer.util.loadScene(path)
+    run_event_loop(1.0)
+    (node,) = slicer.util.getNodesByClass("vtkMRMLSegmentationNode")
+    assert node.GetSegmentation().GetSegment(segment_id) is not None
+    (prompt,) = panel.logic.prompts(panel.volume)
+    assert panel.logic.growths == []
+    assert not panel.logic.engine.is_busy
+    show_slice_of(panel.volume, prompt.slice_index)
+    click(panel.ui.clearPromptsButton)
+    assert panel.logic.prompts(panel.volume) == []
 
 
 def test_a_script_grows_a_lesion_and_takes_it_back(panel: Any, volume: Any) -> None:

@@ -28,17 +28,24 @@ from ASLsegLib.logic.growth import (
 )
 from ASLsegLib.logic.history import Change
 from ASLsegLib.logic.organ_masks import OrganMaskLogic
-from ASLsegLib.logic.undo import PromptSwap, UndoLogic
+from ASLsegLib.logic.undo import Moved, PromptSwap, UndoLogic
 from ASLsegLib.parameters import chosen_device, chosen_host
 from ASLsegLib.paths import library, python_command
 from ASLsegLib.scene.prompt_states import read_state
-from ASLsegLib.scene.prompts import edited_slices, read_prompts, taken_over
+from ASLsegLib.scene.prompts import (
+    edited_slices,
+    prompted_growths,
+    read_prompts,
+    release_prompts,
+    taken_over,
+)
 from ASLsegLib.scene.segmentations import (
     Policy,
     find_prediction,
     keep_edits,
     predictions_about,
 )
+from ASLsegLib.scene.segments import all_segment_ids
 from ASLsegLib.scene.volumes import SceneError, file_for, working_volume
 
 if TYPE_CHECKING:
@@ -245,6 +252,7 @@ class InteractiveLogic(UndoLogic, OrganMaskLogic):
         """
         volume = working_volume(volume)
         self.engine.require_free()
+        self.release_removed(volume)
         found = next((one for one in self.targets() if one.name == target), None)
         if found is None:
             names = ", ".join(one.name for one in self.targets())
@@ -302,6 +310,26 @@ class InteractiveLogic(UndoLogic, OrganMaskLogic):
         self._prompts_changed(growth.volume)
         return True
 
+    def watch_prompts(self, volume: Any) -> None:
+        """Take the prompts that a volume comes with for given; see `UndoLogic`.
+
+        Those of lesions that have grown in another session are prompts of their slices from now on.
+        """
+        if volume.GetID() not in self._prompts:
+            self._release(volume, {growth.segment_id for growth in self.growths})
+        super().watch_prompts(volume)
+
+    def release_removed(self, volume: Any) -> None:
+        """Let prompts of lesions whose segment was removed be prompts of their slices again.
+
+        A lesion that grows is stopped.
+        """
+        growing = self.growing
+        if growing is not None and growing.volume is volume and not growing.is_there:
+            self.engine.cancel()
+        if prompted_growths(volume):
+            self._release(volume, all_segment_ids())
+
     def release_case(self, case_id: str) -> bool:
         """Take a case out of the scene, unless the engine works on it; see `UndoLogic`."""
         about = self.working_on
@@ -333,6 +361,26 @@ class InteractiveLogic(UndoLogic, OrganMaskLogic):
         return predictions_about(volume)
 
     # -- within
+    def _release(self, volume: Any, lesions: set[str]) -> None:
+        """Let prompts of lesions that are none of some belong to none."""
+        gone = prompted_growths(volume) - lesions
+        if not gone:
+            return
+        if volume.GetID() in self._prompts:
+            self.note_prompts(volume)
+        for growth in gone:
+            release_prompts(volume, growth)
+        self._prompts_changed(volume)
+        self.released.emit(volume)
+
+    def _move(self, change: Change, move: Callable[[], Moved]) -> Moved:
+        """Take back or do again; prompts come back without a lesion that was removed by hand."""
+        moved = super()._move(change, move)
+        volume = slicer.mrmlScene.GetNodeByID(change.volume_id) if change.volume_id else None
+        if volume is not None:
+            self.release_removed(volume)
+        return moved
+
     def _shows(
         self,
         awaited: Awaited,
@@ -465,6 +513,7 @@ class InteractiveLogic(UndoLogic, OrganMaskLogic):
         follow(growth, event)
         if is_over and not growth.segment.slices and growth.facts is None and growth.is_there:
             withdraw_growth(growth)  # it has not begun: its prompts are free again
+            self._grown.remove(growth)
             self._prompts_changed(growth.volume)
             if growth.change is not None:
                 self.history.discard(growth.change)

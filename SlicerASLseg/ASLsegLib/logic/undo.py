@@ -79,11 +79,12 @@ class UndoLogic(LesionLogic):
     Attributes:
         undoing: Emits a change before it is taken back, or done again.
         undone: Emits it afterwards.
+        released: Emits a volume whose prompts belong to no lesion any more, as theirs is gone.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.undoing, self.undone = Signal(), Signal()
+        self.undoing, self.undone, self.released = Signal(), Signal(), Signal()
         self._prompts: dict[str, PromptState] = {}
 
     @property

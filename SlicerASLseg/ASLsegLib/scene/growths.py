@@ -10,6 +10,7 @@ import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import numpy as np
 
@@ -50,13 +51,16 @@ def node_for_growth(volume: Any) -> Any:
 
 
 def add_growth(node: Any, target: Target, first: int) -> str:
-    """Add an empty segment for a lesion that begins on a slice, and return its id."""
+    """Add an empty segment for a lesion that begins on a slice, and return its id.
+
+    No other lesion has or had that id, also in other scenes: prompts belong to lesions by it.
+    """
     segmentation = node.GetSegmentation()
     taken = {segmentation.GetSegment(name).GetName() for name in segment_ids(node)}
     number = next(n for n in range(1, len(taken) + 2) if f"{target.name} {n}" not in taken)
     name = f"{target.name} {number}"
     style = style_of(target.name, target.value)
-    segment_id = add_segment(node, segmentation.GenerateUniqueSegmentID(name), name, style)
+    segment_id = add_segment(node, f"{name} {uuid4().hex}", name, style)
     segment = segmentation.GetSegment(segment_id)
     segment.SetTag(_PREFIX + GROWTH, str(first))
     mark_semiautomatic(segment, "growth")

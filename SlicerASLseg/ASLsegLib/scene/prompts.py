@@ -246,6 +246,17 @@ def claim_prompts(
     return claimed
 
 
+def prompted_growths(volume: Any) -> set[str]:
+    """Return the ids of the growing lesions that prompts about a volume belong to."""
+    found = set()
+    for node in prompt_nodes(volume):
+        if node.GetAttribute(KIND) in SHAPES:
+            found.add(growth_of_shape(node))
+        else:
+            found |= {growth_of_point(node, n) for n in range(node.GetNumberOfControlPoints())}
+    return found - {""}
+
+
 def release_prompts(volume: Any, growth: str) -> None:
     """Let the prompts of a growing lesion belong to none."""
     for node in prompt_nodes(volume):

@@ -248,6 +248,12 @@ def segment_ids(node: Any) -> list[str]:
     return [segmentation.GetNthSegmentID(n) for n in range(segmentation.GetNumberOfSegments())]
 
 
+def all_segment_ids() -> set[str]:
+    """Return the ids of the segments of all segmentations in the scene."""
+    nodes = slicer.util.getNodesByClass("vtkMRMLSegmentationNode")
+    return {name for node in nodes for name in segment_ids(node)}
+
+
 def _image_of(part: Part, geometry: Geometry) -> Any:
     image = slicer.vtkOrientedImageData()
     image.SetExtent(*part.extent)

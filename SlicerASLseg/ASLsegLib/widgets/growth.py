@@ -48,6 +48,7 @@ class GrowthSection(Section):
         self._left_alone: set[Box] = set()
         self._begun_from: list[Box] = []
         self.logic.undone.connect(self._leave_alone)
+        self.logic.released.connect(self._leave_released_alone)
 
     def update(self) -> None:
         """Show what is possible."""
@@ -78,6 +79,7 @@ class GrowthSection(Section):
         if current_slice(volume) != self._slice:
             self.update()  # other prompts, or none
             self.panel.update_soon("slice")
+        self.logic.release_removed(volume)
         if not self._is_watching(volume, parameters):
             return
         growth = self._last_growth(volume)
@@ -119,6 +121,11 @@ class GrowthSection(Section):
             self._brought_back = json.dumps(free_prompts(volume))
             self._left_alone.update(_free_boxes(volume))
 
+    def _leave_released_alone(self, volume: Any) -> None:
+        """Let no lesion grow by itself from boxes of one that was removed."""
+        self._left_alone.update(_free_boxes(volume))
+        self.panel.update_soon("engine")
+
     def _is_brought_back(self, volume: Any) -> bool:
         return bool(self._brought_back) and self._brought_back == json.dumps(free_prompts(volume))
 
@@ -152,6 +159,10 @@ class GrowthSection(Section):
         if self._started_at is None:
             return
         seconds, self._started_at = time.monotonic() - self._started_at, None
+        if self._started is not None and not self._started.is_there:
+            text = _("{name} was removed while it grew: draw its box anew, or grow it again.")
+            self.ui.growthStatusLabel.setText(text.format(name=self._started.name))
+            return
         if facts.first_slice is None:
             text = _("Nothing was found there: draw the box anew, or add a point.")
             self.ui.growthStatusLabel.setText(text)

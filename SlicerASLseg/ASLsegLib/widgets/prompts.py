@@ -75,6 +75,7 @@ class PromptsSection(Section):
         self.panel.case_chosen.connect(lambda _: self._placement.stop())
         self.logic.undoing.connect(self._before_undo)
         self.logic.undone.connect(self._after_undo)
+        self.logic.released.connect(self._count_as_sent)
         interaction = slicer.app.applicationLogic().GetInteractionNode()
         if interaction is not None:
             event = interaction.InteractionModeChangedEvent
@@ -203,10 +204,15 @@ class PromptsSection(Section):
         if latest is not None and latest.is_open:
             self._sent.pop(volume.GetID(), None)
             self._changed_at = time.monotonic()
-        elif not self.panel.missing:
-            self._sent[volume.GetID()] = self._prompts_text(volume)
+        else:
+            self._count_as_sent(volume)
         if self._resumes:
             self._placement.start(volume, self._target, self._resumes)
+
+    def _count_as_sent(self, volume: Any) -> None:
+        """Ask SAM nothing about the prompts of a volume as they are now."""
+        if not self.panel.missing:
+            self._sent[volume.GetID()] = self._prompts_text(volume)
 
     def _place_for(self, target: str) -> None:
         """Begin to place a box on an object of a target, which grows from it; on none, stop."""
