@@ -20,6 +20,7 @@ from aslseg.networks.device import choose_device, tune_allocator
 from aslseg.project.case import nothing_counts
 from aslseg.project.external_labels import copy_for_training, labels_named
 from aslseg.project.image_digests import check_images
+from aslseg.project.label_origin import ORIGIN, REFINED_IN_RUN
 from aslseg.project.more_rounds import lengthen
 from aslseg.project.project import Project, upgrade_project
 from aslseg.project.run_data import (
@@ -413,5 +414,5 @@ def _write_results(context: RunContext, best: int) -> None:
             origin[case.id] = "human"
         elif refined is not None:
             write_labelmap(refined, path)
-            origin[case.id] = f"refined, round {best}"
-    write_json_atomic(results / "origin.json", origin)
+            origin[case.id] = f"{REFINED_IN_RUN} {best}"
+    write_json_atomic(results / ORIGIN, origin)

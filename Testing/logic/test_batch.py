@@ -21,6 +21,7 @@ from aslseg.export.origin import FilesThereError, read_origin, write_origin
 from aslseg.inference.ensemble import Segmentation
 from aslseg.project.create import create_project
 from aslseg.project.datasets import cases_from_folder
+from aslseg.project.label_origin import ai_label_problem
 from aslseg.project.project import open_project
 from aslseg.project.run_folder import RunFolder
 from aslseg.project.unlike_labelled import write_intensities
@@ -323,6 +324,22 @@ def test_a_label_map_that_a_person_changed_is_not_replaced_unasked(
     assert (read_labelmap(tmp_path / "out" / "p1.nii.gz").labels == 1).all()
     done = segment_folder(run, ct, tmp_path / "out", FolderOptions(replace=True))
     assert done.done == ("p1",)
+
+
+def test_a_folder_of_other_label_maps_is_not_added_to_unasked(
+    run: RunFolder, bright: Bright, ct: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "drawn"
+    mine = Labelmap(np.ones(GEOMETRY.shape, np.uint8), GEOMETRY)
+    write_labelmap(mine, out / "c1.nii.gz")
+    with pytest.raises(FilesThereError, match=r"holds c1\.nii\.gz, which this program did not"):
+        segment_folder(run, ct, out)
+    assert [path.name for path in out.iterdir()] == ["c1.nii.gz"]
+    done = segment_folder(run, ct / "p1.nii.gz", out, FolderOptions(replace=True))
+    assert done.done == ("p1",)
+    assert segment_folder(run, ct / "p2.nii.gz", out).done == ("p2",)  # leave was given
+    assert "is an AI label map (run first, round 1)" in ai_label_problem(out / "p2.nii.gz")
+    assert ai_label_problem(out / "c1.nii.gz") == ""
 
 
 @pytest.mark.parametrize("replace", [False, True])

@@ -130,6 +130,19 @@ def test_what_was_found_is_shown_before_anything_is_written(person: Person, sour
     assert not (source / "project").exists()
 
 
+def test_a_label_map_that_nobody_has_looked_at_is_told_beside_its_case(
+    person: Person, source: Path
+) -> None:
+    origin = {"b": "refined, round 2"}
+    (source / "labels" / "origin.json").write_text(json.dumps(origin), encoding="utf-8")
+    (source / "labels" / "z.nii.gz").unlink()
+    person.open()
+    person.find(source / "project", source / "ct", source / "labels")
+    assert person.is_marked(person.ui.casesTable, 1, LABEL)
+    assert "b.nii.gz is an AI label map" in person.ui.casesProblemLabel.text
+    assert not person.ui.createButton.enabled
+
+
 def test_one_button_makes_the_project_and_opens_it(planning: Person, source: Path) -> None:
     planning.create()
     project = planning.logic.project

@@ -16,12 +16,11 @@ from pydantic import Field, ValidationError
 from aslseg.config import Settings
 from aslseg.errors import StorageError
 from aslseg.project.external_labels import read_external
+from aslseg.project.label_origin import KIND, ORIGIN
 from aslseg.project.run_folder import RunFolder, weights_digest
 from aslseg.reading import read_object
 from aslseg.storage import sha256_of, write_json_atomic
 from aslseg.targets import Target
-
-ORIGIN = "origin.json"
 
 MadeBy: TypeAlias = Literal["given", "drawn", "corrected", "accepted", "ai"]
 """A label map was brought in with the image, drawn by a person, corrected by a person from a
@@ -90,7 +89,7 @@ class Origin(Settings):
         files: SHA-256 of every file that was written, by its place in the folder.
     """
 
-    kind: Literal["aslseg labels"] = "aslseg labels"
+    kind: Literal["aslseg labels"] = KIND
     schema_version: Literal[1] = 1
     format: str
     aslseg: str

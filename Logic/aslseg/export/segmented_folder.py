@@ -11,11 +11,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import aslseg
-from aslseg.data.images import digest_of_image, read_labelmap, read_volume, write_labelmap
+from aslseg.data.images import (
+    digest_of_image,
+    read_labelmap,
+    read_volume,
+    suffix_of,
+    write_labelmap,
+)
 from aslseg.data.volume import Labelmap, Volume
 from aslseg.errors import ImageError, StorageError
 from aslseg.export.origin import (
     CaseOrigin,
+    FilesThereError,
     Origin,
     are_as_written,
     now,
@@ -212,15 +219,19 @@ def open_segmented_folder(
         project: Of the run.
         volumes: Names of those that come.
         predictions: As of `SegmentedFolder`.
-        replace: Whether files that this program did not write may be replaced.
+        replace: Whether files that this program did not write may be replaced, or lie beside those
+            that it writes.
 
     Raises:
-        FilesThereError: When files are in the way that this program did not write.
+        FilesThereError: When files are in the way that this program did not write, or the folder
+            holds label maps or images and no call has written to it yet.
         StorageError: When the folder is one of the project, has label maps of other targets, or
             cannot be read.
     """
     names = [name for volume in volumes for name in _files(volume, predictions=predictions)]
     before = check_place(project, path, FORMAT, [*names, CASES, LESIONS], replace=replace)
+    if before is None and not replace:
+        _refuse_others(path)
     runs = {} if before is None else before.runs
     origin = Origin(
         format=FORMAT,
@@ -239,6 +250,19 @@ def open_segmented_folder(
         kept = {name: case for name, case in origin.cases.items() if case.run != run.run_id}
         folder.origin = origin.model_copy(update={"cases": kept})
     return folder
+
+
+def _refuse_others(path: Path) -> None:
+    """Refuse a folder that holds label maps or images already, as hand-drawn ones."""
+    files = sorted(path.iterdir()) if path.is_dir() else []
+    others = [one.name for one in files if suffix_of(one) and not one.name.startswith(".")]
+    if others:
+        many = f" and {len(others) - 1} more files" if len(others) > 1 else ""
+        msg = (
+            f"{path} holds {others[0]}{many}, which this program did not segment, and AI label "
+            "maps would lie among them unnoticed; choose another folder, or let it be so (--force)."
+        )
+        raise FilesThereError(msg)
 
 
 def _files(name: str, *, predictions: bool) -> list[str]:

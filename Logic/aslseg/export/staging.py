@@ -8,8 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from aslseg.errors import StorageError
-from aslseg.export.origin import ORIGIN, FilesThereError, Origin, foreign_files, read_origin
+from aslseg.export.origin import FilesThereError, Origin, foreign_files, read_origin
 from aslseg.project.case import OWN_FILES, OWN_FOLDERS
+from aslseg.project.label_origin import ORIGIN
 from aslseg.project.project import Project
 from aslseg.storage import storage_errors, sweep, temporary_beside, visible_files
 from aslseg.targets import Target, as_typed

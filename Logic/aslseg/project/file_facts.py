@@ -15,6 +15,7 @@ from aslseg.data.volume import Geometry
 from aslseg.errors import ImageError
 from aslseg.events import Monitor
 from aslseg.project.case import CaseFiles
+from aslseg.project.label_origin import ai_label_problem
 from aslseg.project.labels import present_values
 
 
@@ -28,6 +29,7 @@ class FileFacts:
         segments: Of a label map, what its file calls them.
         patient_id: PatientID of DICOM slices; never written or shown.
         problem: Why it cannot be used; empty when it can.
+        ai_label: Of a label map, why it is no person's; empty where it may be one.
     """
 
     geometry: Geometry | None = None
@@ -35,6 +37,7 @@ class FileFacts:
     segments: tuple[Segment, ...] = ()
     patient_id: str | None = field(default=None, repr=False)
     problem: str = ""
+    ai_label: str = ""
 
 
 def read_facts(
@@ -81,4 +84,4 @@ def _label_facts(path: Path) -> FileFacts:
     labelmap, segments = read_segments(path)
     values = np.flatnonzero(present_values(labelmap))
     occurring = tuple(int(value) for value in values if value)
-    return FileFacts(labelmap.geometry, occurring, segments)
+    return FileFacts(labelmap.geometry, occurring, segments, ai_label=ai_label_problem(path))

@@ -345,8 +345,8 @@ def _files(row: int, case: CaseFiles, plan: Plan, targets: Sequence[Target]) -> 
         found.append(Problem("case", image.problem, row, "image"))
     if label is None:
         return found
-    if label.problem:
-        return [*found, Problem("case", label.problem, row, "label")]
+    if label.problem or label.ai_label:
+        return [*found, Problem("case", label.problem or label.ai_label, row, "label")]
     try:
         if targets:
             _require_known(case, label, targets)

@@ -20,6 +20,7 @@ from aslseg.errors import ImageError, ProjectError
 from aslseg.events import Monitor
 from aslseg.project.case import LABEL_SUFFIX, LABELS, Case, CaseFiles, image_place
 from aslseg.project.image_digests import stamp_of
+from aslseg.project.label_origin import refuse_ai_label
 from aslseg.project.labels import complete_slices_of, load_labels, refuse_unclaimed
 from aslseg.project.organ_masks import (
     checked_organ_mask,
@@ -121,6 +122,7 @@ def _read_one(project: Project, files: CaseFiles, staging: Path) -> StagedCase:
     staged = StagedCase(case, False, stamp, (), dicom_patient_of(files), body_digest(volume))
     if files.label is None:
         return staged
+    refuse_ai_label(files.label)
     labels = load_labels(
         files.label,
         volume.geometry,

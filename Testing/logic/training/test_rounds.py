@@ -27,6 +27,7 @@ from aslseg.methods import METHODS
 from aslseg.project.case import CaseFiles
 from aslseg.project.create import create_project, select_cases
 from aslseg.project.edit import remove_cases
+from aslseg.project.label_origin import ai_label_problem
 from aslseg.project.project import Project, open_project
 from aslseg.project.review import case_reports
 from aslseg.project.roles import assign
@@ -146,6 +147,9 @@ def test_every_result_says_who_made_it(finished: Finished) -> None:
         (*LABELLED, *VALIDATION), "human"
     )
     assert {origin[name] for name in (*UNLABELLED, *TEST)} == {f"refined, round {best}"}
+    labels = finished.run.path / "labels"
+    assert ai_label_problem(labels / f"{LABELLED[0]}.nii.gz") == ""
+    assert "is an AI label map" in ai_label_problem(labels / f"{UNLABELLED[0]}.nii.gz")
 
 
 def test_a_run_folder_holds_the_files_of_the_design(finished: Finished) -> None:
