@@ -35,7 +35,12 @@ from aslseg.inference.prediction_cache import (
     unchanged,
 )
 from aslseg.project.organ_masks import find_organ_masks, volume_with_organs
-from aslseg.project.pairing import label_maps_in, passed_over_by_volumes, volumes_in
+from aslseg.project.pairing import (
+    label_maps_in,
+    left_out_in_words,
+    passed_over_by_volumes,
+    volumes_in,
+)
 from aslseg.project.project import open_project
 from aslseg.project.run_folder import RunFolder, best_round
 from aslseg.project.unlike_labelled import read_intensities, warn_of_unlike
@@ -212,12 +217,9 @@ def _named(images: Path | Sequence[Path], output: Path) -> dict[str, Path]:
 def _tell_left_out(images: Path | Sequence[Path], output: Path, monitor: Monitor) -> None:
     """Say which files of folders are no volumes by their names, and what lies too deep in them."""
     folders = [path for path in _listed(images) if path.is_dir()]
-    names = [path.name for folder in folders for path in label_maps_in(folder)]
-    if names:
-        they = "it is named as a label map" if len(names) == 1 else "they are named as label maps"
-        monitor.warn(
-            f"Left out, for {they}: {', '.join(names)}. Give the file itself to segment it."
-        )
+    files = [path for folder in folders for path in label_maps_in(folder)]
+    if files:
+        monitor.warn(f"{left_out_in_words(files)}. Give the file itself to segment it.")
     for folder in folders:
         if deeper := passed_over_by_volumes(folder, (output, *folders)):
             monitor.warn(deeper)

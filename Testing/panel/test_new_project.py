@@ -143,6 +143,14 @@ def test_a_label_map_that_nobody_has_looked_at_is_told_beside_its_case(
     assert not person.ui.createButton.enabled
 
 
+def test_a_label_map_among_the_volumes_is_left_out_and_told(person: Person, source: Path) -> None:
+    small_images.write_label(source / "ct" / "c_seg.nii.gz", 1)
+    person.open()
+    person.find(source / "project", source / "ct", source / "labels")
+    assert [row[0] for row in person.cases()] == ["a", "b", "c", ""]
+    assert "named as a label map: c_seg.nii.gz" in person.ui.summaryLabel.text
+
+
 def test_one_button_makes_the_project_and_opens_it(planning: Person, source: Path) -> None:
     planning.create()
     project = planning.logic.project

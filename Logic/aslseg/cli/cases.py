@@ -19,7 +19,7 @@ from aslseg.cli.console import (
     tell,
     whole_pairs_of,
 )
-from aslseg.cli.planned import show_plan
+from aslseg.cli.planned import show_plan, tell_notes
 from aslseg.cli.progress import watched
 from aslseg.cli.projects import ColorOption, PatientOption, TerminologyOption, styles_of
 from aslseg.data.slice_numbers import read_slices
@@ -133,13 +133,14 @@ def _added(
 ) -> Project:
     """Add cases, if the project with them passes the check; without one they are only shown."""
     from aslseg.project.create import add_cases
-    from aslseg.project.plan import plan_additions, refuse_problems
+    from aslseg.project.plan import plan_additions, plan_notes, refuse_problems
 
     with watched(messages) as monitor:
         plan = plan_additions(project, source, labels, monitor=monitor)
     if check is None:
         show_plan(plan)
         return project
+    tell_notes(plan_notes(plan))
     refuse_problems(plan)
     with watched(messages) as monitor:
         return add_cases(project, plan.cases, monitor, check=check)

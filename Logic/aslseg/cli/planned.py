@@ -27,6 +27,12 @@ def left_out(cases: Sequence[CaseFiles], names: Sequence[str] | None) -> list[Ca
     return [case for case in cases if case.id not in (names or ())]
 
 
+def tell_notes(notes: Sequence[str]) -> None:
+    """Say what a person should know of a plan."""
+    for note in notes:
+        say(f"Note: {note}", style="yellow")
+
+
 def show_plan(plan: Plan, *, compare: bool = False) -> None:
     """Write what would be made, and what is wrong with it.
 
@@ -38,7 +44,7 @@ def show_plan(plan: Plan, *, compare: bool = False) -> None:
         typer.Exit: With an exit code of failure, when something is wrong.
     """
     from aslseg.project.patients import IN_WORDS
-    from aslseg.project.plan import patients_of, plan_problems
+    from aslseg.project.plan import patients_of, plan_notes, plan_problems
     from aslseg.project.plan_bodies import look_alike
 
     patients = patients_of(plan)
@@ -60,6 +66,7 @@ def show_plan(plan: Plan, *, compare: bool = False) -> None:
     show_table(title, head, rows, words=6)
     targets = [as_typed(row.name or "?", row.value, row.inside) for row in plan.targets]
     tell(f"Targets: {', '.join(targets)}.")
+    tell_notes(plan_notes(plan))
     if compare:
         with watched(messages) as monitor:
             alike = look_alike(plan, monitor)

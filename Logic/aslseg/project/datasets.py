@@ -12,7 +12,7 @@ from aslseg.data.images import SUFFIXES, suffix_of
 from aslseg.errors import ProjectError, short
 from aslseg.events import Monitor
 from aslseg.project.case import CaseFiles, Split, refuse_same_ids
-from aslseg.project.pairing import FoundCases, pair_folder, unpaired_in_words
+from aslseg.project.pairing import FoundCases, left_out_in_words, pair_folder, unpaired_in_words
 from aslseg.reading import read_object
 from aslseg.targets import Target
 
@@ -89,6 +89,8 @@ def cases_from_folder(images: Path, labels: Path | None = None) -> list[CaseFile
         logger.warning(found.passed_over)
     for label in found.unpaired:
         logger.warning("%s belongs to no image of %s and is left out.", label, images)
+    if found.left_out:
+        logger.warning("%s, in %s.", left_out_in_words(found.left_out), images)
     refuse_same_ids(found.cases)
     return list(found.cases)
 

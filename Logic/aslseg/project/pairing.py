@@ -73,6 +73,8 @@ class FoundCases:
         problems: What names do not tell.
         passed_over: Says which folders hold images deeper than these are looked for; empty where
             none does.
+        left_out: Files among the images that are named as label maps, where label maps are given
+            in another folder.
     """
 
     cases: tuple[CaseFiles, ...]
@@ -80,6 +82,7 @@ class FoundCases:
     unpaired: tuple[Path, ...] = ()
     problems: tuple[PairingProblem, ...] = ()
     passed_over: str = ""
+    left_out: tuple[Path, ...] = ()
 
 
 def pair_folder(images: Path, labels: Path | None = None) -> FoundCases:
@@ -101,27 +104,34 @@ def pair_folder(images: Path, labels: Path | None = None) -> FoundCases:
         if not folder.is_dir():
             msg = f"{folder} is no folder; give a folder of images or label maps."
             raise ProjectError(msg)
-    files = _images_in(images)
+    own, named = volumes_in(images), label_maps_in(images)
     if labels is not None:
-        found = [_paired(files, _images_in(labels), images)]
+        found = [_paired(own, _images_in(labels), images)]
     else:
-        own = [path for path in files if not _is_label(path)]
-        found = [_paired(own, [path for path in files if _is_label(path)], images)]
-        found += _nested_cases(images)
+        found = [_paired(own, named, images), *_nested_cases(images)]
     cases = _apart([case for one in found for case in one.cases])
     where = _IN_FOLDERS if labels is None else _IN_IT
     taken = [case.image for case in cases]
     deeper = _passed_over(images, taken, where, () if labels is None else (labels,))
+    left_out = () if labels is None else tuple(named)
     if not cases:
+        what = f" ({left_out_in_words(left_out)})" if left_out else ""
         remedy = "; give the folder with the NIfTI, NRRD or DICOM files."
-        msg = f"{images} holds no image" + (f". {deeper}" if deeper else remedy)
+        msg = f"{images} holds no image{what}" + (f". {deeper}" if deeper else remedy)
         raise ProjectError(msg)
     return FoundCases(
         tuple(sorted(cases, key=lambda case: natural_key(case.id))),
         unpaired=tuple(path for one in found for path in one.unpaired),
         problems=tuple(problem for one in found for problem in one.problems),
         passed_over=deeper,
+        left_out=left_out,
     )
+
+
+def left_out_in_words(files: Sequence[Path]) -> str:
+    """Say which files among images are taken for no images, and why."""
+    they = "it is named as a label map" if len(files) == 1 else "they are named as label maps"
+    return f"Left out, for {they}: {', '.join(path.name for path in files)}"
 
 
 def unpaired_in_words(label: Path, folder: Path | None = None) -> str:

@@ -25,7 +25,12 @@ from aslseg.project.edit import restyle_targets
 from aslseg.project.file_facts import FileFacts, read_facts
 from aslseg.project.labels import require_known
 from aslseg.project.organ_masks import organ_of, with_organ_masks
-from aslseg.project.pairing import FoundCases, PairingProblem, unpaired_in_words
+from aslseg.project.pairing import (
+    FoundCases,
+    PairingProblem,
+    left_out_in_words,
+    unpaired_in_words,
+)
 from aslseg.project.patients import divided_patient
 from aslseg.project.problem import Column, Problem
 from aslseg.project.project import Project
@@ -56,6 +61,7 @@ class Plan:
             left out.
         facts: What is known of the files, by path.
         project: The project that cases are added to; None for a new one.
+        left_out: Files among the volumes that are named as label maps.
     """
 
     folder: Path
@@ -65,6 +71,7 @@ class Plan:
     pairing: tuple[PairingProblem, ...] = ()
     facts: Mapping[Path, FileFacts] = field(default_factory=dict)
     project: Project | None = None
+    left_out: tuple[Path, ...] = ()
 
 
 def plan_project(
@@ -126,6 +133,7 @@ def with_found(plan: Plan, found: FoundCases) -> Plan:
         targets=targets,
         unpaired=tuple(dict.fromkeys(plan.unpaired + found.unpaired)),
         pairing=plan.pairing + tuple(one for one in found.problems if one.image in images),
+        left_out=tuple(dict.fromkeys(plan.left_out + found.left_out)),
     )
 
 
@@ -193,6 +201,13 @@ def plan_problems(plan: Plan) -> list[Problem]:
     found += [p for row, case in enumerate(plan.cases) for p in _files(row, case, plan, targets)]
     found += [p for row, case in enumerate(plan.cases) for p in _masks(row, case, plan, targets)]
     return found + wrong_targets
+
+
+def plan_notes(plan: Plan) -> list[str]:
+    """List what a person should know of a plan that hinders nothing."""
+    if not plan.left_out:
+        return []
+    return [f"{left_out_in_words(plan.left_out)}. Rename a file that is a volume."]
 
 
 def write_plan(plan: Plan, *, preset: str | None = None, monitor: Monitor | None = None) -> Project:

@@ -277,7 +277,7 @@ class NewProjectDialog(Section):
 
     def _summary(self) -> str:
         """Say what would be made."""
-        from aslseg.project.plan import patients_of
+        from aslseg.project.plan import patients_of, plan_notes
 
         plan = self.plan
         if plan is None or not plan.cases:
@@ -299,7 +299,7 @@ class NewProjectDialog(Section):
                 "No target lies inside another: if a tumour lies in an organ, choose so under "
                 "'Inside', and it is looked for there alone."
             )
-        return text
+        return " ".join([text, *plan_notes(plan)])
 
     def _with_styles(self, plan: Plan) -> Plan:
         """Give targets that are known colour and terminology where they have none."""

@@ -46,6 +46,19 @@ def test_what_a_dry_run_refuses_is_refused_without_it_too(source: Path) -> None:
     assert [case.id for case in open_project(source / "p").cases] == ["a", "b"]
 
 
+@pytest.mark.parametrize("how", [("--dry-run",), ()])
+def test_a_label_map_among_the_volumes_is_left_out_and_told(
+    source: Path, how: tuple[str, ...]
+) -> None:
+    write_label(source / "ct" / "c_seg.nii.gz", 1)
+    words = ("init", source / "p", source / "ct", "--labels", source / "seg", "--drop-unpaired")
+    result = aslseg(*words, *how)
+    assert result.exit_code == 0, result.output
+    assert "Left out, for it is named as a label map: c_seg.nii.gz" in result.stderr
+    if not how:
+        assert [case.id for case in open_project(source / "p").cases] == ["a", "b", "c"]
+
+
 def test_what_comes_next_is_no_training_where_nothing_is_labelled(source: Path) -> None:
     words = ("init", source / "p", source / "ct")
     result = aslseg(*words)

@@ -200,6 +200,22 @@ def test_names_that_do_not_tell_are_refused(
         cases_from_folder(tmp_path / "i", tmp_path / "l")
 
 
+def test_a_label_map_among_the_images_is_no_volume(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    touch(tmp_path, "i/a.nii", "i/b.nii", "i/b_seg.nii", "l/a.nii")
+    with caplog.at_level(logging.WARNING):
+        found = cases_from_folder(tmp_path / "i", tmp_path / "l")
+    assert names(found) == [("a", "a.nii", "a.nii"), ("b", "b.nii", None)]
+    assert "Left out, for it is named as a label map: b_seg.nii" in caplog.text
+
+
+def test_a_folder_of_nothing_but_label_maps_has_no_images(tmp_path: Path) -> None:
+    touch(tmp_path, "i/a_seg.nii", "i/b_seg.nii", "l/a.nii")
+    with pytest.raises(ProjectError, match=r"no image .*as label maps: a_seg\.nii, b_seg\.nii"):
+        cases_from_folder(tmp_path / "i", tmp_path / "l")
+
+
 def test_a_label_map_of_an_image_that_is_not_there_is_left_out(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
