@@ -151,6 +151,13 @@ def test_a_label_map_among_the_volumes_is_left_out_and_told(person: Person, sour
     assert "named as a label map: c_seg.nii.gz" in person.ui.summaryLabel.text
 
 
+def test_an_empty_label_map_is_told_below_the_table(person: Person, source: Path) -> None:
+    small_images.write_label(source / "labels" / "c.nii.gz")
+    person.open()
+    person.find(source / "project", source / "ct", source / "labels")
+    assert "The label map of c is empty" in person.ui.summaryLabel.text
+
+
 def test_one_button_makes_the_project_and_opens_it(planning: Person, source: Path) -> None:
     planning.create()
     project = planning.logic.project

@@ -133,14 +133,14 @@ def _added(
 ) -> Project:
     """Add cases, if the project with them passes the check; without one they are only shown."""
     from aslseg.project.create import add_cases
-    from aslseg.project.plan import plan_additions, plan_notes, refuse_problems
+    from aslseg.project.plan import left_out_notes, plan_additions, refuse_problems
 
     with watched(messages) as monitor:
         plan = plan_additions(project, source, labels, monitor=monitor)
     if check is None:
         show_plan(plan)
         return project
-    tell_notes(plan_notes(plan))
+    tell_notes(left_out_notes(plan))
     refuse_problems(plan)
     with watched(messages) as monitor:
         return add_cases(project, plan.cases, monitor, check=check)

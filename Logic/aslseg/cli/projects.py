@@ -151,7 +151,7 @@ def init(  # noqa: PLR0913 - one for each option of the command
     from aslseg.project.create import select_cases, with_label_targets
     from aslseg.project.organ_masks import with_organ_masks
     from aslseg.project.patients import with_patients
-    from aslseg.project.plan import plan_notes, plan_project, with_facts, write_plan
+    from aslseg.project.plan import left_out_notes, plan_project, with_facts, write_plan
     from aslseg.project.target_table import styled_rows
 
     given = parse_targets(target) if target else None
@@ -177,7 +177,7 @@ def init(  # noqa: PLR0913 - one for each option of the command
     if dry_run:
         show_plan(plan, compare=compare)
         return
-    tell_notes(plan_notes(plan))
+    tell_notes(left_out_notes(plan))
     with watched(messages) as monitor:
         made = write_plan(plan, monitor=monitor)
     tell(

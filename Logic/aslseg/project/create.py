@@ -24,6 +24,7 @@ from aslseg.project.case import (
     Split,
     refuse_same_ids,
 )
+from aslseg.project.empty_labels import empty_labels_in_words, may_be_unfinished
 from aslseg.project.image_digests import remember
 from aslseg.project.lock import LOCK, changing
 from aslseg.project.patients import (
@@ -181,6 +182,7 @@ def _with_added(
     with staging_folder(project.folder) as staging:
         staged = read_cases(candidate, cases, staging, monitor or Monitor())
         _refuse_empty(candidate, staged)
+        _warn_of_empty(candidate, staged, monitor or Monitor())
         with changing(project.folder):
             updated = _with_cases(current(), staged)
             refuse_same_images(updated)
@@ -280,6 +282,19 @@ def _refuse_empty(project: Project, staged: Sequence[StagedCase]) -> None:
         names = ", ".join(one.case.id for one in labelled)
         msg = f"No label map has a labelled voxel ({names}); draw the targets in at least one."
         raise ProjectError(msg)
+
+
+def _warn_of_empty(project: Project, staged: Sequence[StagedCase], monitor: Monitor) -> None:
+    """Say which label maps are empty though the case is expected to have something."""
+    empty = [
+        one.case.id
+        for one in staged
+        if one.case.label is not None
+        and not one.has_foreground
+        and may_be_unfinished(project.targets, one.case.label_targets, one.case.masks)
+    ]
+    if empty:
+        monitor.warn(empty_labels_in_words(empty))
 
 
 def refuse_same_images(project: Project) -> None:

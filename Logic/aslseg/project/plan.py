@@ -22,6 +22,7 @@ from aslseg.project.case import PROJECT_FILE, CaseFiles, CaseId
 from aslseg.project.create import add_cases, create_project
 from aslseg.project.datasets import find_cases
 from aslseg.project.edit import restyle_targets
+from aslseg.project.empty_labels import empty_labels_in_words, may_be_unfinished
 from aslseg.project.file_facts import FileFacts, read_facts
 from aslseg.project.labels import require_known
 from aslseg.project.organ_masks import organ_of, with_organ_masks
@@ -205,9 +206,30 @@ def plan_problems(plan: Plan) -> list[Problem]:
 
 def plan_notes(plan: Plan) -> list[str]:
     """List what a person should know of a plan that hinders nothing."""
+    empty = _empty_labels(plan)
+    return [*left_out_notes(plan), *([empty_labels_in_words(empty)] if empty else [])]
+
+
+def left_out_notes(plan: Plan) -> list[str]:
+    """Say which files among the volumes are none by their names."""
     if not plan.left_out:
         return []
     return [f"{left_out_in_words(plan.left_out)}. Rename a file that is a volume."]
+
+
+def _empty_labels(plan: Plan) -> list[str]:
+    """List the cases whose label map is empty though something is expected in it."""
+    if target_problems(plan.targets):
+        return []
+    targets = targets_of(plan.targets)
+    facts = {case.id: plan.facts.get(case.label) for case in plan.cases if case.label is not None}
+    return [
+        case.id
+        for case in plan.cases
+        if (label := facts.get(case.id)) is not None
+        and not (label.values or label.problem)
+        and may_be_unfinished(targets, case.label_targets, case.masks)
+    ]
 
 
 def write_plan(plan: Plan, *, preset: str | None = None, monitor: Monitor | None = None) -> Project:

@@ -59,6 +59,32 @@ def test_a_label_map_among_the_volumes_is_left_out_and_told(
         assert [case.id for case in open_project(source / "p").cases] == ["a", "b", "c"]
 
 
+@pytest.mark.parametrize("how", [("--dry-run",), ()])
+def test_an_empty_label_map_is_told_and_not_refused(source: Path, how: tuple[str, ...]) -> None:
+    write_label(source / "seg" / "c.nii.gz")
+    words = ("init", source / "p", source / "ct", "--labels", source / "seg", "--drop-unpaired")
+    result = aslseg(*words, *how)
+    assert result.exit_code == 0, result.output
+    assert result.stderr.count("The label map of c is empty") == 1
+    assert "--labelled" in result.stderr
+    left = aslseg(*words, *how, "--labelled", "a,b") if how else None
+    assert left is None or "is empty" not in left.stderr
+
+
+@pytest.mark.parametrize("how", [("--dry-run",), ()])
+def test_an_organ_without_lesions_is_nothing_to_tell(source: Path, how: tuple[str, ...]) -> None:
+    for name in ("a", "b"):
+        write_label(source / "tumours" / f"{name}.nii.gz", *([2] if name == "a" else []))
+        write_label(source / "livers" / f"{name}.nii.gz", 1, 1)
+    words = ("init", source / "p", source / "ct", "--labels", source / "tumours")
+    masks = (*words, "--leave-out", "c", "--masks", f"liver={source / 'livers'}", *how)
+    target = ("--target", "liver=1", "--target", "tumour=2:liver")
+    for given in ((*masks, *target), (words[0], source / "q", *words[2:], *target, *how)):
+        result = aslseg(*given, "--labels-of", "tumour")
+        assert result.exit_code == 0, result.output
+        assert "empty" not in result.stderr
+
+
 def test_what_comes_next_is_no_training_where_nothing_is_labelled(source: Path) -> None:
     words = ("init", source / "p", source / "ct")
     result = aslseg(*words)
