@@ -444,7 +444,12 @@ def export(
     with watched(messages) as monitor:
         done = export_project(open_project(project), folder, options, monitor=monitor)
     counts = ", ".join(f"{number} {made_by}" for made_by, number in sorted(done.label_maps.items()))
-    tell(f"Wrote {folder}: label maps of {sum(done.label_maps.values())} cases ({counts}).")
+    measured = sum(done.label_maps.values())
+    what = f"label maps of {len(done.written)} cases"
+    if len(done.written) != measured:
+        wrote = f"{what}; " if done.written else ""
+        what = f"{wrote}measured {measured} cases"
+    tell(f"Wrote {folder}: {what} ({counts}).")
     for note in done.notes:
         say(f"Note: {note}", style="yellow")
 

@@ -19,7 +19,7 @@ import aslseg
 from aslseg.data.geometry import fit_labels
 from aslseg.data.images import read_labelmap, write_labelmap, write_volume
 from aslseg.data.volume import Labelmap, Mask, Volume
-from aslseg.errors import ImageError
+from aslseg.errors import ImageError, ProjectError
 from aslseg.events import Monitor
 from aslseg.export import dicom_seg, nnunet
 from aslseg.export.labels import CaseLabel, LabelChoice, labels_of, require_labels
@@ -59,13 +59,15 @@ class ExportSummary:
 
     Attributes:
         folder: Where to.
-        label_maps: How many of each origin (`MadeBy`).
+        label_maps: How many of each origin (`MadeBy`) were measured.
         notes: Sentences about what was left out.
+        written: Cases whose label map was written as a file.
     """
 
     folder: Path
     label_maps: Mapping[str, int]
     notes: tuple[str, ...]
+    written: tuple[str, ...]
 
 
 @dataclass
@@ -145,7 +147,8 @@ def export_project(
         monitor: Gets progress; can stop it, and nothing is left behind then.
 
     Raises:
-        ProjectError: When no case has a label map, or a name is no case.
+        ProjectError: When no case has a label map, none of the images is DICOM for `dicom_seg`, or
+            a name is no case.
         RunError: When there is no such run.
         ImageError: When a file cannot be read.
         FilesThereError: When files are in the way that this program did not write, or that are of
@@ -159,6 +162,8 @@ def export_project(
     predictor = _predictor(project, options)
     current, found, digests = _snapshot(project, options, predictor)
     names = [name for label in found for name in _files_of(current, label, options.format)]
+    if options.format == "dicom_seg" and not names:
+        raise ProjectError(_NO_DICOM)
     tables = [CASES, LESIONS, *[nnunet.DESCRIPTION] * is_whole]
     before = check_place(
         current, folder, options.format, [*names, *tables], replace=options.replace
@@ -176,7 +181,7 @@ def export_project(
     made = Counter[str](origin.made_by for origin in export.origins.values())
     notes = _notes(export, found, options, predictor)
     notes += _gone_notes(folder, gone_files(before, read_origin(folder)), options.format)
-    return ExportSummary(folder, dict(made), tuple(notes))
+    return ExportSummary(folder, dict(made), tuple(notes), tuple(export.written))
 
 
 def _predictor(project: Project, options: ExportOptions) -> RunFolder | None:
@@ -466,6 +471,11 @@ def _gone_notes(folder: Path, gone: Sequence[str], format_name: Format) -> list[
     return notes
 
 
+_NO_DICOM = (
+    "None of the cases with a label map has an image that is a folder of DICOM slices, so there is "
+    "no study that a DICOM segmentation could belong to; export nifti, or make the project of the "
+    "DICOM folders."
+)
 _WHY_NOT = {
     "dicom_seg": "their images are no DICOM folders",
     "nnunet": "nnU-Net does not train on them",

@@ -412,6 +412,22 @@ class TestExport:
         assert "No run has a finished round" in result.stderr
         assert "Without a label map of those asked for: c2, c4." in result.stderr
 
+    def test_what_is_measured_alone_is_not_said_to_be_written(
+        self, project: Path, data: Path
+    ) -> None:
+        tables = aslseg("export", project, data / "tables", "--format", "tables")
+        assert tables.exit_code == 0, tables.output
+        assert "label maps of" not in tables.stdout
+        assert "measured 2 cases (2 given)." in tables.stdout
+        files = aslseg("export", project, data / "out")
+        assert "label maps of 2 cases (2 given)." in files.stdout
+
+    def test_no_dicom_image_is_no_dicom_segmentation(self, project: Path, data: Path) -> None:
+        result = aslseg("export", project, data / "out", "--format", "dicom_seg")
+        assert result.exit_code == 1
+        assert "has an image that is a folder of DICOM slices" in result.stderr
+        assert not (data / "out").exists()
+
     def test_another_file_is_replaced_by_force_alone(self, project: Path, data: Path) -> None:
         (data / "out").mkdir()
         (data / "out" / "c1.nii.gz").write_text("mine")
