@@ -154,6 +154,12 @@ def init(  # noqa: PLR0913 - one for each option of the command
     from aslseg.project.plan import left_out_notes, plan_project, with_facts, write_plan
     from aslseg.project.target_table import styled_rows
 
+    if compare and not dry_run:
+        msg = (
+            "--compare shows what --dry-run looks at; give that too, or compare once the project "
+            "is made: aslseg patients PROJECT --compare"
+        )
+        raise typer.BadParameter(msg)
     given = parse_targets(target) if target else None
     with watched(messages) as monitor:
         plan = plan_project(project, source, labels, targets=given, monitor=monitor)
@@ -283,6 +289,9 @@ def masks(
     from aslseg.project.organ_masks import another_mask, find_organ_masks
     from aslseg.project.project import open_project
 
+    if remove and replace:
+        msg = "--replace is for masks that are given, and --remove takes masks away; leave one out"
+        raise typer.BadParameter(msg)
     if remove == (source is not None):
         msg = (
             f"Give the folder of the masks of {organ}, or --remove to take away those that cases "

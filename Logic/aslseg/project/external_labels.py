@@ -57,6 +57,7 @@ from aslseg.storage import copy_atomic, sha256_of, storage_errors, write_json_at
 from aslseg.targets import Target, cascade_stages, parents_first
 
 _FIRST = 1
+_MOST_NAMES = 10
 
 
 class ExternalCase(Settings):
@@ -222,7 +223,9 @@ def add_external_labels(
     monitor = monitor or Monitor()
     run = _folder_of(project, origin)
     asked = _asked(project.targets, called or {})
-    files = _find(project, folder)
+    files, unused = _find(project, folder)
+    if unused:
+        monitor.warn(_unused_in_words(unused))
     others: dict[str, ExternalCase] = {}
     with running(run, monitor):
         number = max(run.best_round, _FIRST)
@@ -312,8 +315,8 @@ def _asked(targets: Sequence[Target], called: Mapping[str, str]) -> dict[str, Ta
     )
 
 
-def _find(project: Project, folder: Path) -> dict[str, Path]:
-    """Return what is there of each case that a person has not labelled."""
+def _find(project: Project, folder: Path) -> tuple[dict[str, Path], list[Path]]:
+    """Return what is there of each case that a person has not labelled, and what is of none."""
     if not folder.is_dir():
         msg = f"{folder} is no folder; give the folder with the label maps of the other model."
         raise ProjectError(msg)
@@ -330,7 +333,18 @@ def _find(project: Project, folder: Path) -> dict[str, Path]:
             f"({', '.join(list(images)[:3]) or 'there is none'}); rename them like the images."
         )
         raise ProjectError(msg)
-    return found
+    used = set(found.values())
+    return found, [path for path in places if path not in used]
+
+
+def _unused_in_words(unused: Sequence[Path]) -> str:
+    """Say which files or folders are of no case that could take them."""
+    names = [path.name for path in unused[:_MOST_NAMES]]
+    more = f" and {len(unused) - len(names)} more" if len(unused) > len(names) else ""
+    return (
+        f"Left out, for no case without a label has their name: {', '.join(names)}{more}. Rename "
+        "those that are of a case like its image."
+    )
 
 
 def _read(

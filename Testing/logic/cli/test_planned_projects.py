@@ -95,6 +95,17 @@ def test_what_comes_next_is_no_training_where_nothing_is_labelled(source: Path) 
     assert f"Next: aslseg train {source / 'q'}" in aslseg(*words).output
 
 
+def test_options_that_would_be_ignored_are_misuse(source: Path) -> None:
+    words = ("init", source / "p", source / "ct")
+    result = aslseg(*words, "--compare")
+    assert result.exit_code == 2
+    assert "--dry-run" in result.stderr
+    assert not (source / "p").exists()
+    assert aslseg(*words).exit_code == 0
+    assert aslseg("masks", source / "p", "liver", "--remove", "--replace").exit_code == 2
+    assert aslseg("masks", source / "p", "liver", "--remove").exit_code == 0
+
+
 def test_a_case_to_leave_out_has_to_be_there(source: Path) -> None:
     result = aslseg("init", source / "p", source / "ct", "--leave-out", "nobody")
     assert result.exit_code == 1

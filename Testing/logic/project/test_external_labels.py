@@ -94,6 +94,15 @@ def test_labels_of_another_image_are_no_ones_of_a_case_of_the_same_name(
         add_cases(open_project(project.folder), [CaseFiles("c2", tmp_path / "new.nii.gz")])
 
 
+def test_files_of_no_case_are_named(project: Project, tmp_path: Path) -> None:
+    for name in ("c2", "c0", "zz9"):
+        written(tmp_path / "out" / f"{name}.nii.gz", BOTH)
+    told: list[Event] = []
+    add_external_labels(project, "nnU-Net", tmp_path / "out", monitor=Monitor(told.append))
+    (notice,) = [event for event in told if isinstance(event, Notice)]
+    assert "no case without a label has their name: c0.nii.gz, zz9.nii.gz." in notice.message
+
+
 def test_labels_of_the_image_of_before_are_shown_reviewed_and_exported_no_more(
     project: Project, tmp_path: Path
 ) -> None:
