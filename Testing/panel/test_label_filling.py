@@ -136,6 +136,29 @@ def test_what_cannot_be_filled_is_refused_in_words(person: Beginner, dialogs: An
     assert not logic.engine.is_busy
 
 
+def test_an_organ_whose_mask_was_given_is_not_filled_before_any_training(
+    person: Beginner, dialogs: Any
+) -> None:
+    logic = person.logic
+    given = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "given")
+    given.CreateDefaultDisplayNodes()
+    given.SetReferenceImageGeometryParameterFromVolumeNode(person.volume)
+    given.GetSegmentation().AddEmptySegment("liver", "liver")
+    write_mask(given, "liver", person.truth, person.volume)
+    logic.save_organ_mask(given, "liver")
+    person.draw(*DRAWN)
+    before = person.mask()
+    assert logic.usable_run() is None
+    click(person.ui.fillLabelButton)
+    run_event_loop(0.1)
+    is_busy = logic.engine.is_busy
+    logic.cancel()
+    wait_for_engine(logic)
+    assert not is_busy
+    dialogs.take("The mask of liver was given and stays, so nothing is filled")
+    np.testing.assert_array_equal(person.mask(), before)
+
+
 def test_an_organ_on_other_voxels_is_refused_for_its_drawn_slices_would_change(
     person: Beginner,
 ) -> None:

@@ -202,15 +202,10 @@ class OrganMaskLogic(ReviewLogic):
             organs: By target name, a file or a segmentation node; those of before when None.
             folder: Where masks of the scene are written.
         """
-        files: dict[str, str] = {}
-        known = self._files_of.setdefault(volume.GetID(), {})
-        case_id = case_of(volume, self.project)
-        if self.project is not None and case_id:
-            case = self.project.case(case_id)
-            files = {name: str(self.project.folder / mask) for name, mask in case.masks.items()}
         writes: list[Callable[[], None]] = []
         if organs is None:
-            return files | known, writes
+            return self._given_organs(volume), writes
+        known = self._files_of.setdefault(volume.GetID(), {})
         known.clear()
         for number, (name, given) in enumerate(organs.items()):
             is_file = isinstance(given, str | Path)
@@ -218,7 +213,16 @@ class OrganMaskLogic(ReviewLogic):
             if not is_file:
                 writes.append(_writer(self.organ_mask_of(given, volume, name), path))
             known[name] = str(path)
-        return files | known, writes
+        return self._given_organs(volume), writes
+
+    def _given_organs(self, volume: Any) -> dict[str, str]:
+        """Return the files of organ masks that a volume has: of its case, and those of before."""
+        files: dict[str, str] = {}
+        case_id = case_of(volume, self.project)
+        if self.project is not None and case_id:
+            case = self.project.case(case_id)
+            files = {name: str(self.project.folder / mask) for name, mask in case.masks.items()}
+        return files | self._files_of.get(volume.GetID(), {})
 
 
 def _segments_of(segmentation: Any, organ: str) -> list[str]:

@@ -297,7 +297,7 @@ class SliceFillingLogic(InteractiveLogic):
             wait: Return when the slices are shown; else None at once.
 
         Raises:
-            SceneError: When there is nothing to fill.
+            SceneError: When there is nothing to fill, or the mask of an organ was given.
             RunError: When the run that is named cannot be used.
             EngineError: When the engine failed, or an organ was drawn in meanwhile.
         """
@@ -309,8 +309,8 @@ class SliceFillingLogic(InteractiveLogic):
             require_intact(volume, case_id)
         node = _final_label(volume) if segmentation is None else segmentation
         drawn = read_drawn(node, volume, self.targets(), slices)
+        _require_predicted(drawn.organs, self._given_organs(volume))
         arguments, prepare = self._about(volume, run_id)
-        _require_predicted(drawn.organs, arguments["organs"])
         job = self._fill_job(drawn, arguments, prepare)
         self._start_about(volume, job)
         self.filling = node
@@ -483,5 +483,8 @@ def _require_predicted(organs: Sequence[DrawnOrgan], given: Mapping[str, str]) -
     """
     names = ", ".join(one.target.name for one in organs if one.target.name in given)
     if names:
-        msg = f"The mask of {names} was given and stays; change that mask instead."
+        msg = (
+            f"The mask of {names} was given and stays, so nothing is filled; draw in that mask "
+            "instead, and give it again."
+        )
         raise SceneError(msg)
