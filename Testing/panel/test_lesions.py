@@ -476,6 +476,49 @@ def test_what_was_drawn_outside_of_the_organ_is_none_of_it_when_the_lesion_goes(
     np.testing.assert_array_equal(reviewer.shown, gone)
 
 
+@pytest.mark.parametrize("is_accepted", [True, False])
+def test_a_corrected_lesion_that_is_deleted_leaves_no_organ_where_it_stuck_out(
+    reviewer: Reviewer, is_accepted: bool
+) -> None:
+    logic, before = reviewer.logic, reviewer.shown
+    mask = before == TUMOUR
+    mask[3:6, 10:14, :10] = True  # the liver begins at 8; the first lesion at 10
+    draw_into(reviewer, mask)
+    drawn = reviewer.shown
+    if is_accepted:
+        logic.accept_lesion(0)
+    logic.delete_lesion(0)
+    gone = before.copy()
+    gone[3:6, 10:14, 10:14] = LIVER
+    np.testing.assert_array_equal(reviewer.shown, gone)
+    for act, expected in ((logic.undo, drawn), (logic.redo, gone)):
+        act()
+        np.testing.assert_array_equal(reviewer.shown, expected)
+
+
+def test_an_organ_that_was_repaired_stays_where_a_lesion_in_it_is_deleted(
+    reviewer: Reviewer,
+) -> None:
+    from ASLsegLib.scene.segmentations import find_prediction
+
+    volume = reviewer.logic.case_node(CASE)
+    node = find_prediction(volume, "refined")
+    liver = reviewer.shown == LIVER
+    liver[2:10, 8:34, 4:8] = True  # before, it began at 8
+    write_mask(node, node.GetSegmentation().GetSegmentIdBySegmentName("liver"), liver, volume)
+    repaired = reviewer.shown
+    mask = repaired == TUMOUR
+    mask[3:6, 10:14, 5:10] = True
+    mask[7:9, 33:36, 12:14] = True  # below the liver, beside no repaired part of it
+    mask[7:9, 30:33, 12:14] = True
+    draw_into(reviewer, mask)
+    for box in ((3, 10, 10), (7, 28, 12)):
+        rows = reviewer.logic.lesion_review.rows
+        reviewer.logic.delete_lesion([one.found.box.start for one in rows].index(box))
+    repaired[3:6, 10:14, 10:14] = repaired[7:9, 28:30, 12:14] = LIVER
+    np.testing.assert_array_equal(reviewer.shown, repaired)
+
+
 def test_nothing_of_a_grown_lesion_is_kept_when_its_case_is_left(reviewer: Reviewer) -> None:
     from ASLsegLib.logic.growth import Growth
     from ASLsegLib.scene.growths import add_growth

@@ -6,7 +6,7 @@ What is drawn in a case that is left is put aside until its lesions are listed a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,12 +17,16 @@ from ASLsegLib.logic.history import Change
 from ASLsegLib.logic.review import ReviewLogic
 from ASLsegLib.scene.case_nodes import case_of
 from ASLsegLib.scene.lesion_masks import (
+    beyond_organ,
     counted_segment,
+    mask_of,
     require_segments,
     target_mask,
+    together,
     without,
 )
 from ASLsegLib.scene.segmentations import is_as_written, rounds_shown
+from ASLsegLib.scene.segments import part_of
 from ASLsegLib.scene.volumes import SceneError
 
 if TYPE_CHECKING:
@@ -206,6 +210,7 @@ class LesionDrawingLogic(ReviewLogic):
         Raises:
             SceneError: When the case is not in the scene, has a label map by now, or lacks a
                 segment.
+            RunError: When the run has no label of the case any more.
         """
         from aslseg.evaluation.lesion_review import with_voxels
         from aslseg.project.candidate_lesions import lesion_in
@@ -223,8 +228,25 @@ class LesionDrawingLogic(ReviewLogic):
         shown = target_mask(node, volume, target, self.targets())
         voxels = lesion_in(shown, lesion.voxels, others)
         if voxels is not None and not (lesion.shown and voxels.equals(lesion.voxels)):
-            review.rows[row] = with_voxels(review.image, lesion, voxels)
+            drawn = without(voxels, lesion.voxels)
+            beyond = self._beyond_organ(drawn, target) if drawn and is_listed_one else None
+            listed = with_voxels(review.image, lesion, voxels)
+            review.rows[row] = replace(listed, outside=together(lesion.outside, beyond))
         return voxels is not None
+
+    def _beyond_organ(self, drawn: BoxedMask, target: Target) -> BoxedMask | None:
+        """Return what of a drawn lesion was background before, by the label that the run wrote."""
+        from aslseg.project.predictions import read_prediction
+        from aslseg.project.review import refined_path
+        from aslseg.targets import region_mask
+
+        review, targets = self._review(), self.targets()
+        path = refined_path(review.run, review.case_id, review.round)
+        refined = read_prediction(path, review.image.geometry)
+        parent = next(one for one in targets if one.name == target.inside)
+        predicted = mask_of(part_of(region_mask(refined.labels, parent, targets)))
+        shown = target_mask(*self._shown(review.case_id), parent, targets)
+        return beyond_organ(drawn, predicted, shown)
 
     def _row(self, row: int) -> ReviewedLesion:
         return self._review().rows[row]

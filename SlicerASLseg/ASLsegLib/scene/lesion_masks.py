@@ -51,6 +51,36 @@ def shared(first: BoxedMask | None, second: BoxedMask | None) -> BoxedMask | Non
     return mask_of(combined(part_of_mask(first), part_of_mask(second), np.logical_and))
 
 
+def beyond_organ(
+    drawn: BoxedMask | None, predicted: BoxedMask | None, shown: BoxedMask | None
+) -> BoxedMask | None:
+    """Return what of a drawn lesion was background before it was drawn.
+
+    A part beside what is shown of the organ but was not predicted of it counts as the organ's, as
+    it was repaired there.
+
+    Args:
+        drawn: Voxels that the lesion has got.
+        predicted: The organ with all that lies in it, as a run predicted it.
+        shown: The organ itself as it is shown with the lesion.
+    """
+    from scipy import ndimage
+
+    from aslseg.data.masks import BoundingBox, label_components
+    from aslseg.project.lesions import boxed
+
+    beyond, repaired = without(drawn, predicted), without(shown, predicted)
+    if beyond is None or repaired is None:
+        return beyond
+    (k, j, i), (k1, j1, i1) = beyond.box.start, beyond.box.stop
+    start = max(k - 1, 0), max(j - 1, 0), max(i - 1, 0)
+    box = BoundingBox(start, (k1 + 1, j1 + 1, i1 + 1))
+    parts, _ = label_components(beyond.within(box))
+    beside = ndimage.binary_dilation(repaired.within(box))
+    of_organ = np.unique(parts[beside])
+    return boxed((parts > 0) & ~np.isin(parts, of_organ), box.start)
+
+
 def require_segments(node: Any, targets: Sequence[Target], names: Collection[str]) -> None:
     """Make sure that a prediction has segments of targets, for they can be removed by hand.
 
