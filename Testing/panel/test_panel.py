@@ -180,6 +180,40 @@ def test_an_answer_about_another_volume_than_the_chosen_one_is_shown_when_that_i
     assert boxes["refined"]
 
 
+def test_a_late_answer_that_fails_halfway_leaves_nothing_of_it_visible(
+    at_project: Clicks, dialogs: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ASLsegLib.engine import results
+
+    ui, logic = at_project.ui, at_project.logic
+    other, volume = (at_project.load_case(case) for case in ("c3", "c2"))
+    for node in logic.predictions(volume).values():
+        slicer.mrmlScene.RemoveNode(node)
+    write = results.write_prediction
+
+    def write_and_fail(
+        about: Any, parts: Any, targets: Any, origin: Any, *more: Any, **undo: Any
+    ) -> Any:
+        node = write(about, parts, targets, origin, *more, **undo)
+        if origin.source == "refined":
+            raise ValueError("the memory is full")
+        return node
+
+    monkeypatch.setattr(results, "write_prediction", write_and_fail)
+    click(ui.segmentButton)
+    choose_node(ui.inputVolumeSelector, other)
+    wait_until(lambda: at_project.panel.volume is other, 30.0)
+    assert logic.engine.is_busy
+    at_project.rest()
+    dialogs.take("the memory is full")
+    made = logic.predictions(volume)
+    assert "refined" in made
+    assert [source for source, node in made.items() if node.GetDisplayNode().GetVisibility()] == []
+    choose_node(ui.inputVolumeSelector, volume)
+    run_event_loop(0.3)
+    assert made["refined"].GetDisplayNode().GetVisibility()
+
+
 def test_hiding_a_prediction_hides_its_node(at_project: Clicks) -> None:
     volume = at_project.load_case("c2")
     refined = at_project.logic.predictions(volume)["refined"]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import qt
 import slicer
 from slicer.i18n import tr as _
 
+from ASLsegLib.engine.client import State
 from ASLsegLib.scene.disagreement import (
     can_compare,
     compare_labels,
@@ -24,6 +25,9 @@ from ASLsegLib.scene.segmentations import (
 from ASLsegLib.scene.slice_views import draw_in_plane
 from ASLsegLib.widgets.section import Section, as_plain, fill_combo
 
+if TYPE_CHECKING:
+    from ASLsegLib.engine.client import PanelEvent
+
 
 class SegmentSection(Section):
     """One button, four predictions."""
@@ -35,6 +39,7 @@ class SegmentSection(Section):
         """Connect the section's widgets."""
         self._listed: tuple[list[tuple[str, str]], str] = ([], "")
         self._came_late: set[str] = set()
+        self._is_coming = False
         self.on_click(self.ui.segmentButton, self.segment)
         self.on_signal(self.ui.runBox, "activated(int)", self._choose_run)
         self._boxes = {source: getattr(self.ui, f"show{source.title()}Box") for source in SOURCES}
@@ -70,6 +75,16 @@ class SegmentSection(Section):
             "" if overlay else _("Segment the volume first: there is nothing to compare yet."),
         )
 
+    def on_event(self, event: PanelEvent) -> None:
+        """Hide what has come of an answer that failed about another volume than the chosen one."""
+        if event.event == "progress" and self.logic.engine.state is State.IMPORTING:
+            self._is_coming = True
+        elif event.event in ("done", "failed", "cancelled"):
+            about = self._late_volume()
+            if event.event == "failed" and self._is_coming and about is not None:
+                self._hide_until_chosen(about)
+            self._is_coming = False
+
     def on_answer(self, _facts: Any) -> None:
         """Show predictions when they have come, and choose the latest to be measured and saved.
 
@@ -77,8 +92,8 @@ class SegmentSection(Section):
         """
         if self.panel.parameters is None:
             return
-        about = self.logic.working_on
-        if about is not None and about is not self.panel.volume:
+        about = self._late_volume()
+        if about is not None:
             self._hide_until_chosen(about)
             return
         self.show_predictions()
@@ -90,6 +105,12 @@ class SegmentSection(Section):
     def forget_scene(self) -> None:
         """Forget volumes that go away with the scene."""
         self._came_late.clear()
+        self._is_coming = False
+
+    def _late_volume(self) -> Any | None:
+        """Return the volume that the last request is about, if another one is chosen by now."""
+        about = self.logic.working_on
+        return None if about is self.panel.volume else about
 
     def _hide_until_chosen(self, volume: Any) -> None:
         """Hide predictions about a volume that is not the chosen one."""
