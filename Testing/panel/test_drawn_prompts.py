@@ -49,6 +49,29 @@ def test_a_scribble_is_a_few_positive_points_along_its_line(volume: Any) -> None
     assert first == pytest.approx(20.5, abs=2.0)
 
 
+def test_a_scribble_has_no_points_where_it_lies_outside_of_the_volume(volume: Any) -> None:
+    from ASLsegLib.scene.prompts import read_prompts
+
+    draw(volume, "scribble", 3, [(60.5, 20.5), (70.5, 20.5), (80.5, 20.5)])
+    assert read_prompts(volume) == []
+    draw(volume, "scribble", 2, [(40.5, 20.5), (60.5, 20.5), (80.5, 20.5)])
+    (prompt,) = read_prompts(volume)
+    assert all(40 < point.xy[0] < 50 for point in prompt.points)
+
+
+def test_a_scribble_that_is_drawn_outside_of_the_volume_is_not_placed(volume: Any) -> None:
+    from ASLsegLib.scene.placement import Placement
+    from ASLsegLib.scene.prompts import prompt_nodes
+
+    placement = Placement(lambda: None)
+    placement.start(volume, "tumour", "scribble")
+    (node,) = prompt_nodes(volume)
+    for x in (60.5, 70.5, 80.5):
+        node.AddControlPointWorld(vtk.vtkVector3d((AFFINE @ (x, 20.0, 3, 1.0))[:3].tolist()))
+    placement.stop()
+    assert prompt_nodes(volume) == []
+
+
 def test_a_lesion_that_begins_with_a_scribble_does_so_after_points_elsewhere(volume: Any) -> None:
     from ASLsegLib.scene.prompts import add_point, claim_prompts, read_prompts_of
 

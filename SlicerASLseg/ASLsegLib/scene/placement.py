@@ -12,6 +12,7 @@ from ASLsegLib.scene.prompts import (
     LASSO,
     SHAPES,
     flatten_box,
+    is_in_volume,
     new_box,
     new_curve,
     points_node,
@@ -78,8 +79,10 @@ class Placement:
         placed = shape.GetNumberOfDefinedControlPoints()
         if kind == BOX:
             is_empty = placed == 0 and min(shape.GetSize()) <= 0.0
+        elif kind == LASSO:
+            is_empty = placed < 3
         else:
-            is_empty = placed < (3 if kind == LASSO else 2)
+            is_empty = not is_in_volume(shape, self.volume)
         if is_empty:
             remove_prompt(shape)
         elif kind == BOX:

@@ -106,6 +106,11 @@ def flatten_box(node: Any, volume: Any) -> None:
         place_box(node, volume, xyxy, slices[len(slices) // 2])
 
 
+def is_in_volume(node: Any, volume: Any) -> bool:
+    """Tell whether a box, scribble or lasso has something of a volume in it."""
+    return bool(_shape_on_slices(node, slice_geometry_of(volume))[1])
+
+
 def adopt(node: Any, volume: Any, target: str, kind: str) -> None:
     """Make a markups node that a person placed a prompt about a target of a volume."""
     node.SetNodeReferenceID(_VOLUME, volume.GetID())
@@ -412,6 +417,8 @@ def _add_curve(found: dict[tuple[int, str], TargetPrompts], node: Any, geometry:
 def _curve_on_slice(node: Any, geometry: Geometry) -> tuple[int, np.ndarray] | None:
     """Return the slice that a curve lies on, and its line (n, 2) in pixels of it.
 
+    A lasso is cut to the volume; of a scribble the points outside are left out.
+
     None when the curve has too few points, or when it lies outside of the volume.
     """
     least = 2 if node.GetAttribute(KIND) == SCRIBBLE else 3
@@ -423,9 +430,14 @@ def _curve_on_slice(node: Any, geometry: Geometry) -> tuple[int, np.ndarray] | N
     ijk = world @ inverse[:3, :3].T + inverse[:3, 3]
     slices, rows, columns = geometry.shape
     k = round(float(np.median(ijk[:, 2])))
-    line = np.clip(ijk[:, :2] + 0.5, 0, (columns, rows))
-    is_flat = node.GetAttribute(KIND) == LASSO and bool((np.ptp(line, axis=0) == 0).any())
-    return None if is_flat or not 0 <= k < slices else (k, line)
+    line = ijk[:, :2] + 0.5
+    if node.GetAttribute(KIND) == SCRIBBLE:
+        line = line[((line >= 0) & (line < (columns, rows))).all(axis=1)]
+        is_empty = not len(line)
+    else:
+        line = np.clip(line, 0, (columns, rows))
+        is_empty = bool((np.ptp(line, axis=0) == 0).any())
+    return None if is_empty or not 0 <= k < slices else (k, line)
 
 
 def _shape_on_slices(node: Any, geometry: Geometry) -> tuple[XYXY, range]:
