@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 import slicer
+from harness import show_slice_of
 from test_bare import make_project
 
 from aslseg.data.volume import Geometry, Volume
-from standin.harness import choose_node, click, run_event_loop
+from standin.harness import choose_node, click, run_event_loop, wait_until
 from synthetic_run import write_run
 
 SHAPE = (8, 40, 50)
@@ -176,3 +177,62 @@ def test_a_look_at_a_project_is_noticed(panel: Any, project: Path) -> None:
     assert str(project / "project.json") in paths
     assert str(project / "runs") in paths
     assert updates
+
+
+@pytest.fixture
+def asked(panel: Any, monkeypatch: pytest.MonkeyPatch) -> list[int | None]:
+    """The slices that SAM is asked about, while prompts are followed."""
+    slices: list[int | None] = []
+    refine = lambda volume, slice_index=None, *_, **__: slices.append(slice_index)  # noqa: E731
+    monkeypatch.setattr(panel.logic, "refine", refine)
+    panel.parameters.followEdits = True
+    return slices
+
+
+def test_sam_is_asked_about_the_slice_of_the_prompt_whichever_is_shown_by_then(
+    panel: Any, asked: list[int | None]
+) -> None:
+    from ASLsegLib.scene.prompts import add_point
+
+    show_slice_of(panel.volume, 3)
+    run_event_loop(0.2)
+    add_point(panel.volume, "tumour", (10.5, 10.5), 3)
+    show_slice_of(panel.volume, 4)
+    run_event_loop(1.0)
+    assert asked == [3]
+
+
+def test_sam_is_asked_about_each_slice_whose_prompts_have_changed(
+    panel: Any, asked: list[int | None]
+) -> None:
+    from ASLsegLib.scene.prompts import add_point
+
+    show_slice_of(panel.volume, 4)
+    for k in (2, 4, 6):
+        add_point(panel.volume, "tumour", (10.5, 10.5), k)
+    run_event_loop(2.0)
+    assert asked == [4, 2, 6]  # the one that is shown first
+    add_point(panel.volume, "tumour", (12.5, 10.5), 6)
+    run_event_loop(1.0)
+    assert asked == [4, 2, 6, 6]
+
+
+def test_a_box_that_a_lesion_grows_from_holds_up_no_other_slice(
+    panel: Any, asked: list[int | None], dialogs: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ASLsegLib.scene.prompts import add_point, box_node
+    from ASLsegLib.scene.volumes import SceneError
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise SceneError("It cannot grow.")
+
+    monkeypatch.setattr(panel.logic, "grow", refuse)
+    panel.parameters.eachBoxGrows = True
+    box_node(panel.volume, "tumour", (5, 5, 20, 20), 2)
+    wait_until(lambda: bool(dialogs.messages), 30.0)
+    run_event_loop(0.8)
+    dialogs.take("It cannot grow")
+    assert asked == []
+    add_point(panel.volume, "tumour", (10.5, 10.5), 5)
+    run_event_loop(1.0)
+    assert asked == [5]

@@ -47,7 +47,8 @@ class PromptsSection(Section):
     def connect_widgets(self) -> None:
         """Connect the section's widgets."""
         self._placement = Placement(self._placement_ended)
-        self._sent: dict[str, str] = {}
+        self._sent: dict[str, dict[int, str]] = {}
+        self._asked: set[int] = set()
         self._watched: dict[str, Any] = {}
         self._changed_at: float | None = None
         self._shown = True
@@ -89,6 +90,8 @@ class PromptsSection(Section):
         self._fill_targets()
         if volume is not None:
             self.logic.watch_prompts(volume)
+            if volume.GetID() not in self._sent:
+                self._count_as_sent(volume)  # the scene may have come with answers to them
         self._watch(volume)
         no_volume = "" if volume else _("Choose a volume.")
         no_model = self.panel.missing or self.panel.no_sam()
@@ -127,39 +130,54 @@ class PromptsSection(Section):
         if not self._shown:
             self._shown = True
             self.panel.update_soon("engine")
-        busy = self.logic.engine.is_busy or self._placement.kind in SHAPES or self._box_grows()
+        busy = self.logic.engine.is_busy or self._placement.kind in SHAPES
         if volume is None or busy or not self.panel.parameters.followEdits:
             return
         self._changed_at = None
-        if not self.panel.missing and self._prompts_text(volume) != self._sent.get(
-            volume.GetID(), "[]"
-        ):
-            self.panel.attempt(lambda: self._ask(follows=True), update=False)
+        if not self.panel.missing:
+            self._follow(volume)
 
-    def _box_grows(self) -> bool:
-        """Tell whether a lesion will grow from a box, which is no prompt of its slice then."""
-        volume = self.panel.volume
-        return bool(
-            volume is not None
-            and self.panel.parameters.eachBoxGrows
-            and any(boxes for _k, _target, boxes, _points in free_prompts(volume))
-        )
+    def _follow(self, volume: Any) -> None:
+        """Ask SAM about a slice whose prompts have changed; the others follow when it is free."""
+        changed, boxed = self._changed_slices(volume), self._slices_that_grow(volume)
+        is_whole = self.panel.parameters.wholeVolume
+        due = changed - boxed if not (is_whole and boxed) else set()
+        if due:
+            shown = current_slice(volume)
+            about = None if is_whole else shown if shown in due else min(due)
+            self.panel.attempt(lambda: self._ask(about, follows=True), update=False)
+        if self._changed_slices(volume):
+            self._changed_at = time.monotonic()
+
+    def _changed_slices(self, volume: Any) -> set[int]:
+        """Return the slices whose prompts are others than when SAM was asked about them."""
+        now, sent = self._prompts_by_slice(volume), self._sent.get(volume.GetID(), {})
+        return {k for k in now.keys() | sent.keys() if now.get(k) != sent.get(k)}
+
+    def _slices_that_grow(self, volume: Any) -> set[int]:
+        """Return the slices with a box that a lesion grows from: it is no prompt of its slice."""
+        if not self.panel.parameters.eachBoxGrows:
+            return set()
+        return {k for k, _target, boxes, _points in free_prompts(volume) if boxes}
 
     def refine(self) -> None:
         """Run SAM with the prompts as they are now."""
-        self._ask(follows=False)
+        volume = self.panel.volume
+        if volume is not None:
+            is_whole = self.panel.parameters.wholeVolume
+            self._ask(None if is_whole else current_slice(volume), follows=False)
 
-    def _ask(self, *, follows: bool) -> None:
-        if self.panel.volume is None:
-            return
+    def _ask(self, slice_index: int | None, *, follows: bool) -> None:
+        """Ask SAM about a slice, or about all with prompts."""
         volume, parameters = self.panel.choose_working_volume(), self.panel.parameters
-        self._sent[volume.GetID()] = self._prompts_text(volume)
-        self._changed_at, self._sent_at = None, time.monotonic()
+        self._asked = self._changed_slices(volume) if slice_index is None else {slice_index}
+        self._note_sent(volume, slice_index)
+        self._sent_at = time.monotonic()
         if self._works_alone() and find_prediction(volume, "sam") is None:
             parameters.showSam = True  # else hidden by default, and there is nothing beside it
         self.logic.refine(
             volume,
-            None if parameters.wholeVolume else current_slice(volume),
+            slice_index,
             parameters.run or None,
             sam=parameters.samModel,
             wait=False,
@@ -202,7 +220,8 @@ class PromptsSection(Section):
             return
         latest = self.logic.history.latest(volume.GetID())
         if latest is not None and latest.is_open:
-            self._sent.pop(volume.GetID(), None)
+            for k in self._asked:
+                self._sent.get(volume.GetID(), {}).pop(k, None)
             self._changed_at = time.monotonic()
         else:
             self._count_as_sent(volume)
@@ -212,7 +231,17 @@ class PromptsSection(Section):
     def _count_as_sent(self, volume: Any) -> None:
         """Ask SAM nothing about the prompts of a volume as they are now."""
         if not self.panel.missing:
-            self._sent[volume.GetID()] = self._prompts_text(volume)
+            self._note_sent(volume)
+
+    def _note_sent(self, volume: Any, slice_index: int | None = None) -> None:
+        """Note what the prompts of a slice are now, or those of all slices."""
+        now = self._prompts_by_slice(volume)
+        if slice_index is None:
+            self._sent[volume.GetID()] = now
+            return
+        sent = self._sent.setdefault(volume.GetID(), {})
+        sent.pop(slice_index, None)
+        sent.update({k: text for k, text in now.items() if k == slice_index})
 
     def _place_for(self, target: str) -> None:
         """Begin to place a box on an object of a target, which grows from it; on none, stop."""
@@ -250,19 +279,22 @@ class PromptsSection(Section):
         proposals = self.logic.proposed(volume)
         if not proposals:  # it was moved since it was segmented
             raise SceneError(NOT_PROPOSED)
-        take_over(volume, proposals, current_slice(volume))
-        self._sent[volume.GetID()] = self._prompts_text(volume)  # the same prompts as before
+        k = current_slice(volume)
+        take_over(volume, proposals, k)
+        self._note_sent(volume, k)  # the same prompts as before
 
     def _clear_slice(self) -> None:
         volume = self.panel.choose_working_volume()
         clear_slice(volume, current_slice(volume))
         self._changed_at = time.monotonic()
 
-    def _prompts_text(self, volume: Any) -> str:
-        """Return the prompts in force on edited slices as text, to tell whether they changed."""
-        edited = edited_slices(volume)
-        prompts = [p.to_json() for p in self.logic.prompts(volume) if p.slice_index in edited]
-        return json.dumps([*prompts, sorted(edited)] if edited else [])
+    def _prompts_by_slice(self, volume: Any) -> dict[int, str]:
+        """Return the prompts in force as text, by edited slice, to tell whether they changed."""
+        found: dict[int, list[Any]] = {k: [] for k in edited_slices(volume)}
+        for prompt in self.logic.prompts(volume) if found else ():
+            if prompt.slice_index in found:
+                found[prompt.slice_index].append(prompt.to_json())
+        return {k: json.dumps(prompts) for k, prompts in found.items()}
 
     def _placement_ended(self) -> None:
         self._changed_at = time.monotonic()
