@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import slicer
 
 from ASLsegLib.logic.base import LogicBase
-from ASLsegLib.scene.segmentations import volume_of_prediction
+from ASLsegLib.scene.segmentations import volume_drawn_on
 from ASLsegLib.scene.shown_labels import LeaveOut, leave_out_nothing, shown_labels
 from ASLsegLib.scene.volumes import SceneError, place_beside, volume_of
 
@@ -194,8 +194,7 @@ def reference_volume(segmentation: Any) -> Any:
     Raises:
         SceneError: When it is not known.
     """
-    role = slicer.vtkMRMLSegmentationNode.GetReferenceImageGeometryReferenceRole()
-    volume = volume_of_prediction(segmentation) or segmentation.GetNodeReference(role)
+    volume = volume_drawn_on(segmentation)
     if volume is None:
         msg = (
             f"{segmentation.GetName()} does not say which volume it was made on; choose the volume "

@@ -160,6 +160,15 @@ def volume_of_prediction(node: Any) -> Any | None:
     return node.GetNodeReference(_VOLUME)
 
 
+def volume_drawn_on(node: Any) -> Any | None:
+    """Return the volume node that a segmentation was drawn on, or is a prediction about; or None.
+
+    It may be any kind of volume.
+    """
+    role = slicer.vtkMRMLSegmentationNode.GetReferenceImageGeometryReferenceRole()
+    return volume_of_prediction(node) or node.GetNodeReference(role)
+
+
 def rounds_shown(node: Any) -> set[tuple[str, int]]:
     """Return run and round of our segments of a node: one pair, unless they were mixed."""
     segmentation = node.GetSegmentation()

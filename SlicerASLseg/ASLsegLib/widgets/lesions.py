@@ -14,6 +14,7 @@ from ASLsegLib.paths import resource
 from ASLsegLib.scene.case_nodes import case_of
 from ASLsegLib.scene.lesion_views import Place, place_of_views, return_to, show_lesion
 from ASLsegLib.scene.segmentations import find_prediction
+from ASLsegLib.scene.shown_volume import require_in_views
 from ASLsegLib.widgets.section import (
     DELETE,
     Section,
@@ -171,6 +172,7 @@ class LesionsSection(Section):
         if self.logic.is_drawing and self.logic.drawn_row is None and self.logic.stop_drawing():
             self.panel.prompt_wanted.emit("")
             return
+        require_in_views(self.panel.volume)
         self.logic.draw_lesion(None)
         self.panel.prompt_wanted.emit(self.logic.drawn_target)
 

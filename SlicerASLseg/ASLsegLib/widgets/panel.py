@@ -21,7 +21,9 @@ from ASLsegLib.parameters import Connected, project_folder
 from ASLsegLib.paths import PROJECT_FILE, resource
 from ASLsegLib.scene.hidden_segments import show_hidden
 from ASLsegLib.scene.provenance import source_of
+from ASLsegLib.scene.segmentations import volume_drawn_on
 from ASLsegLib.scene.shown_labels import target_segments
+from ASLsegLib.scene.shown_volume import show_volume, why_not_in_views
 from ASLsegLib.scene.volumes import SceneError, is_scalar, working_volume
 from ASLsegLib.widgets.advanced import AdvancedSection
 from ASLsegLib.widgets.batch import FILES_THERE, BatchSection
@@ -275,6 +277,8 @@ class Panel(VTKObservationMixin):
     def require_seen(self, node: Any, target: str = "", *, is_saved: bool = False) -> None:
         """Show what of a segmentation is hidden; what is accepted or saved has to be seen first.
 
+        So has the volume that it was drawn on, as the background of a slice view.
+
         Args:
             node: Its segmentation node.
             target: The target that is meant; all when empty.
@@ -283,6 +287,10 @@ class Panel(VTKObservationMixin):
         Raises:
             SceneError: When something was hidden: a person looks at it, and presses again then.
         """
+        volume = volume_drawn_on(node)
+        why = "" if volume is None or not is_scalar(volume) else why_not_in_views(volume)
+        if why:
+            show_volume(volume)
         hidden = show_hidden(node, target_segments(node, self.logic.targets(), target))
         if hidden:
             source = source_of(node)
@@ -297,7 +305,9 @@ class Panel(VTKObservationMixin):
                 "and press again."
             )
             text = saved if is_saved else accepted
-            raise SceneError(text.format(name=node.GetName(), hidden=", ".join(hidden)))
+            why = why or text.format(name=node.GetName(), hidden=", ".join(hidden))
+        if why:
+            raise SceneError(why)
 
     def may_change_patient(self, case_ids: Sequence[str], split: str) -> bool:
         """Ask whether all volumes of a patient shall be for something else; no changes none."""

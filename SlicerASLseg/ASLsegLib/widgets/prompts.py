@@ -24,6 +24,7 @@ from ASLsegLib.scene.prompts import (
     take_over,
 )
 from ASLsegLib.scene.segmentations import find_prediction
+from ASLsegLib.scene.shown_volume import require_in_views
 from ASLsegLib.scene.slice_views import current_slice
 from ASLsegLib.scene.volumes import SceneError
 from ASLsegLib.widgets.section import Section, fill_combo
@@ -203,6 +204,7 @@ class PromptsSection(Section):
             was = self._placement.kind
             self._placement.stop()
             if was != kind:
+                require_in_views(self.panel.volume)
                 self._placement.start(self.panel.choose_working_volume(), self._target, kind)
 
         return toggle
@@ -275,6 +277,7 @@ class PromptsSection(Section):
     def _edit_slice(self) -> None:
         if self.panel.volume is None:
             return
+        require_in_views(self.panel.volume)
         volume = self.panel.choose_working_volume()
         proposals = self.logic.proposed(volume)
         if not proposals:  # it was moved since it was segmented
@@ -284,6 +287,7 @@ class PromptsSection(Section):
         self._note_sent(volume, k)  # the same prompts as before
 
     def _clear_slice(self) -> None:
+        require_in_views(self.panel.volume)
         volume = self.panel.choose_working_volume()
         clear_slice(volume, current_slice(volume))
         self._changed_at = time.monotonic()

@@ -9,19 +9,10 @@ import slicer
 from slicer.i18n import tr as _
 
 from ASLsegLib.engine.client import State
-from ASLsegLib.scene.disagreement import (
-    can_compare,
-    compare_labels,
-    hide_overlays_of_others,
-    set_overlay_visible,
-)
-from ASLsegLib.scene.prompts import show_prompts_of
-from ASLsegLib.scene.segmentations import (
-    OUTLINES,
-    SOURCES,
-    find_prediction,
-    volume_of_prediction,
-)
+from ASLsegLib.scene.case_nodes import case_of
+from ASLsegLib.scene.disagreement import can_compare, compare_labels, set_overlay_visible
+from ASLsegLib.scene.segmentations import OUTLINES, SOURCES, find_prediction
+from ASLsegLib.scene.shown_volume import show_volume
 from ASLsegLib.scene.slice_views import draw_in_plane
 from ASLsegLib.widgets.section import Section, as_plain, fill_combo
 
@@ -40,6 +31,7 @@ class SegmentSection(Section):
         self._listed: tuple[list[tuple[str, str]], str] = ([], "")
         self._came_late: set[str] = set()
         self._is_coming = False
+        self._loaded_late = ""
         self.on_click(self.ui.segmentButton, self.segment)
         self.on_signal(self.ui.runBox, "activated(int)", self._choose_run)
         self._boxes = {source: getattr(self.ui, f"show{source.title()}Box") for source in SOURCES}
@@ -48,6 +40,9 @@ class SegmentSection(Section):
         for source, color in OUTLINES.items():
             self._boxes[source].setIcon(_swatch(color))
         self.on_signal(self.ui.showDisagreementBox, "toggled(bool)", self._show_overlay)
+        self.on_signal(
+            self.ui.inputVolumeSelector, "nodeActivated(vtkMRMLNode*)", self._show_chosen
+        )
         self.panel.case_chosen.connect(self.show_case)
 
     @property
@@ -106,6 +101,14 @@ class SegmentSection(Section):
         """Forget volumes that go away with the scene."""
         self._came_late.clear()
         self._is_coming = False
+        self._loaded_late = ""
+
+    def enter(self) -> None:
+        """Choose a case that was loaded while another module was open."""
+        volume_id, self._loaded_late = self._loaded_late, ""
+        volume = slicer.mrmlScene.GetNodeByID(volume_id) if volume_id else None
+        if volume is not None and case_of(volume, self.logic.project):
+            self._choose(volume)
 
     def _late_volume(self) -> Any | None:
         """Return the volume that the last request is about, if another one is chosen by now."""
@@ -151,17 +154,34 @@ class SegmentSection(Section):
         return dict.fromkeys(given or organs[:1], node)  # without one, the logic says why
 
     def show_case(self, case_id: str) -> None:
-        """Load a case into the scene with its label map or its latest predictions, and show it."""
+        """Load a case into the scene with its label map or its latest predictions, and show it.
+
+        One that comes while another module is open is shown when this one is opened again.
+        """
 
         def show(volume: Any) -> None:
-            if self.panel.parameters is not None:
-                self.panel.parameters.inputVolume = volume
+            if self.panel.parameters is None:
+                self._loaded_late = volume.GetID()
+                self._hide_until_chosen(volume)
+            else:
+                self._loaded_late = ""
+                self._choose(volume)
+
+        self.logic.load_case(case_id, then=show, wait=False)
+
+    def _choose(self, volume: Any) -> None:
+        """Choose a volume, and show it."""
+        self.panel.parameters.inputVolume = volume
+        self._show_chosen()
+        self.panel.update()
+
+    def _show_chosen(self) -> None:
+        """Bring the chosen volume into the slice views, for what is decided is about it."""
+        volume = self.panel.volume
+        if volume is not None:
             show_volume(volume)
             self.show_predictions()
             self._show_overlay()
-            self.panel.update()
-
-        self.logic.load_case(case_id, then=show, wait=False)
 
     def show_predictions(self) -> None:
         """Show or hide each prediction as its box says; prompts only in views of axial slices."""
@@ -208,16 +228,6 @@ class SegmentSection(Section):
 
     def _choose_run(self) -> None:
         self.panel.parameters.run = self.ui.runBox.currentData or ""
-
-
-def show_volume(volume: Any) -> None:
-    """Show a volume in all slice views, and hide predictions and prompts about other volumes."""
-    for node in slicer.util.getNodesByClass("vtkMRMLSegmentationNode"):
-        if volume_of_prediction(node) not in (None, volume):
-            node.GetDisplayNode().SetVisibility(False)
-    show_prompts_of(volume)
-    hide_overlays_of_others(volume)
-    slicer.util.setSliceViewerLayers(background=volume, fit=True)
 
 
 def _swatch(color: tuple[float, float, float]) -> Any:
