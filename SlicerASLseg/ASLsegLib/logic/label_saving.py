@@ -30,6 +30,7 @@ from ASLsegLib.scene.case_nodes import (
 )
 from ASLsegLib.scene.hidden_segments import hidden_segments
 from ASLsegLib.scene.lesion_masks import lacking_segments
+from ASLsegLib.scene.moved_cases import require_in_place
 from ASLsegLib.scene.provenance import source_of
 from ASLsegLib.scene.resting_boxes import rest_boxes, wake_boxes
 from ASLsegLib.scene.segmentations import (
@@ -132,6 +133,7 @@ class LabelSavingLogic(ProjectLogic, ExportLogic):
                 f"{case_id}; choose a segmentation of {case_id}."
             )
             raise SceneError(msg)
+        self._require_same_image(named, drawn_on)
         self._require_seen(segmentation, questions)
         drawn = self._drawn(segmentation, drawn_on, named, questions)
         return self._save(
@@ -218,7 +220,7 @@ class LabelSavingLogic(ProjectLogic, ExportLogic):
         from aslseg.project.project import open_project
 
         case_node = self.case_node(case_id)
-        require_intact(case_node, case_id, volume)
+        self._require_same_image(case_id, volume)
         note_project(case_node, self.opened())  # it may have been moved
         shown = shown_labels(node, volume, self.targets(), questions.may_leave_out)
         self._require_whole(node, case_id, questions)
@@ -241,6 +243,16 @@ class LabelSavingLogic(ProjectLogic, ExportLogic):
             sample=sample,
             shown=shown_in(node, volume),
         )
+
+    def _require_same_image(self, case_id: str, *drawn_on: Any) -> None:
+        """Make sure that a case in the scene is still its image, and lies where that does.
+
+        Raises:
+            SceneError: When its voxels were replaced, in it or in what was drawn on, or it moved.
+        """
+        node = self.case_node(case_id)
+        require_intact(node, case_id, *drawn_on)
+        require_in_place(node, self.opened(), case_id)
 
     def _require_seen(self, node: Any, questions: Questions, *, in_part: bool = False) -> None:
         """Ask whether segments may be saved that are not shown.

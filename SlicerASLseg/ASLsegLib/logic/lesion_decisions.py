@@ -129,6 +129,7 @@ class LesionDecisionLogic(LesionDrawingLogic):
         review, project = self._review(), self.opened()
         run, number, case_id = review.run, review.round, review.case_id  # for redo, not the image
         node, _ = self._shown(case_id)
+        self._require_same_image(case_id)
         require_segments(node, self.targets(), {row.target for row in review.rows if row.shown})
         self._require_seen(node, questions, in_part=True)
         drawn = self._drawn(node, self.case_node(case_id), case_id, questions)

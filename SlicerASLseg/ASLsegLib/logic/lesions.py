@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ASLsegLib.logic.lesion_decisions import LesionDecisionLogic
 from ASLsegLib.logic.lesion_review import LesionReview
 from ASLsegLib.logic.read_ahead import state_of
+from ASLsegLib.scene.moved_cases import require_in_place
 from ASLsegLib.scene.segmentations import find_prediction, rounds_shown
 from ASLsegLib.scene.volumes import SceneError, volume_of
 
@@ -47,8 +48,8 @@ class LesionLogic(LesionDecisionLogic):
             wait: Return them; else None at once.
 
         Raises:
-            SceneError: When no run is finished, the case is not in the scene, or the scene shows
-                another round than the one whose lesions would be listed.
+            SceneError: When no run is finished, the case is not in the scene or was moved there, or
+                the scene shows another round than the one whose lesions would be listed.
         """
         from aslseg.evaluation.lesion_review import read_review
 
@@ -58,6 +59,7 @@ class LesionLogic(LesionDecisionLogic):
             what = "no finished round yet" if run is None else f"no case {case_id} in the scene"
             msg = f"There are no lesions to review: there is {what}."
             raise SceneError(msg)
+        require_in_place(node, project, case_id)
         image, number = volume_of(node), run.best_round
         _require_round(node, case_id, run, number)
 

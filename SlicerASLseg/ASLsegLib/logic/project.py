@@ -31,6 +31,7 @@ from ASLsegLib.scene.case_nodes import (
     note_project,
 )
 from ASLsegLib.scene.case_removal import remove_if_saved
+from ASLsegLib.scene.moved_cases import move_back, moved_by_mm
 from ASLsegLib.scene.segmentations import find_prediction, is_as_written
 from ASLsegLib.scene.volumes import SceneError, add_volume, own_file, volume_of, working_volume
 
@@ -39,8 +40,15 @@ if TYPE_CHECKING:
     from aslseg.project.review_order import ReviewOrder
     from aslseg.project.run_list import RunSummary
 
+MayMoveBack = Callable[[str, str, float], bool]
+"""Asked with the name of a volume that was moved, its case, and how far in mm: move it back?"""
 CT_WINDOW_HU = (-100.0, 240.0)
 """Grey values of a case that is loaded: an abdominal window."""
+
+
+def load_anew(_name: str, _case_id: str, _moved_mm: float) -> bool:
+    """Leave a volume that was moved where it is, and load its case anew."""
+    return False
 
 
 class ProjectLogic(LogicBase):
@@ -191,7 +199,12 @@ class ProjectLogic(LogicBase):
         return volumes_of_same_patient(self.opened(), case_id)
 
     def load_case(
-        self, case_id: str, *, then: Callable[[Any], None] | None = None, wait: bool = True
+        self,
+        case_id: str,
+        *,
+        then: Callable[[Any], None] | None = None,
+        wait: bool = True,
+        may_move_back: MayMoveBack = load_anew,
     ) -> Any | None:
         """Load a case with its label map and the predictions of the latest run.
 
@@ -201,11 +214,11 @@ class ProjectLogic(LogicBase):
             case_id: Name of the case.
             then: Called with the volume node when everything is there.
             wait: Return the volume node; else None at once.
+            may_move_back: Asked where the case's volume was moved in the scene; after a no it stays
+                there as a volume that is no case, and the case is loaded anew.
         """
-        opened, known = self.opened(), self.case_node(case_id)
-        if known is not None and not is_intact(known):
-            forget_case(known)  # it stays in the scene as what it has become
-            known = None
+        opened = self.opened()
+        known = self._known_node(case_id, may_move_back)
         scene = self._scene_number
 
         def read(_: Any) -> CaseRead:
@@ -224,6 +237,24 @@ class ProjectLogic(LogicBase):
             return node
 
         return self._in_background("loading a case", read, show, wait)
+
+    def _known_node(self, case_id: str, may_move_back: MayMoveBack) -> Any | None:
+        """Return the volume node of a case, where its image lies; None when it has to be read.
+
+        One that is not the case's image any more stays in the scene as what it has become.
+        """
+        project, node = self.opened(), self.case_node(case_id)
+        if node is None:
+            return None
+        if is_intact(node):
+            moved_mm = moved_by_mm(node, project, case_id)
+            if not moved_mm:
+                return node
+            if may_move_back(str(node.GetName()), case_id, moved_mm):
+                move_back(node, project, case_id)
+                return node
+        forget_case(node)
+        return None
 
     def release_case(self, case_id: str) -> bool:
         """Take a case out of the scene, unless it shows something of a person that is not saved.

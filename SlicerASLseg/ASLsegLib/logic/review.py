@@ -111,6 +111,7 @@ class ReviewLogic(LabelSavingLogic):
                 return accepted
 
             return self._in_background("saving a decision", save_best, note, wait)
+        self._require_same_image(case_id)
         whole = project.case(case_id).complete_slices == ()
         if whole:
             require_yes(questions.may_count_whole(case_id))

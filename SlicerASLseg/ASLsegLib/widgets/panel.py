@@ -210,6 +210,17 @@ class Panel(VTKObservationMixin):
         """Ask whether files that were not written here may be replaced."""
         return self._confirm(_("{reason}\n\nReplace what is there?").format(reason=reason))
 
+    def may_move_back(self, name: str, case_id: str, moved_mm: float) -> bool:
+        """Ask whether the volume of a case may be moved to where its image lies."""
+        question = _(
+            "{name} was moved in the scene: it lies up to {mm:.1f} mm from where the image of case "
+            "{case} does, so nothing that is drawn on it can be saved. Move it back? What was "
+            "drawn is kept, and labels that were moved with it are moved back with it.\n\n'No' "
+            "leaves it as a volume that is no case, with what was drawn on it, and loads the case "
+            "anew."
+        )
+        return self._confirm(question.format(name=name, case=case_id, mm=moved_mm))
+
     def may_leave_out(self, name: str, left_out: Sequence[str]) -> bool:
         """Ask whether a label map may lack something that a segmentation shows."""
         question = _(

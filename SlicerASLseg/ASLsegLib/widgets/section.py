@@ -94,6 +94,9 @@ class PanelContext(Protocol):
     def may_replace_files(self, reason: str) -> bool:
         """Ask whether files that were not written here may be replaced."""
 
+    def may_move_back(self, name: str, case_id: str, moved_mm: float) -> bool:
+        """Ask whether the volume of a case may be moved to where its image lies."""
+
     def may_leave_out(self, name: str, left_out: Sequence[str]) -> bool:
         """Ask whether a label map may lack something that a segmentation shows."""
 

@@ -167,7 +167,8 @@ class SegmentSection(Section):
                 self._loaded_late = ""
                 self._choose(volume)
 
-        self.logic.load_case(case_id, then=show, wait=False)
+        may_move_back = self.panel.may_move_back
+        self.logic.load_case(case_id, then=show, wait=False, may_move_back=may_move_back)
 
     def _choose(self, volume: Any) -> None:
         """Choose a volume, and show it."""
