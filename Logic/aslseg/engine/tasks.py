@@ -76,6 +76,7 @@ from aslseg.project.run_tables import PREDICTIONS
 from aslseg.project.unlike_labelled import read_intensities, warn_of_unlike
 from aslseg.prompts import SlicePrompts
 from aslseg.runs import continue_run, estimate_run, resume_run, start_run, train_on
+from aslseg.sam.weights import weights_here_alone
 from aslseg.storage import cache_folder, write_json_atomic
 from aslseg.targets import LIVER_TARGETS, Target
 
@@ -343,7 +344,11 @@ def _checked(
     arguments: Mapping[str, Any],
     monitor: Monitor,
 ) -> Done:
-    return task(check_request(name, arguments), monitor)
+    request = check_request(name, arguments)
+    if name == "download":
+        return task(request, monitor)
+    with weights_here_alone():  # who did not press Download did not ask for one
+        return task(request, monitor)
 
 
 def _load_models(

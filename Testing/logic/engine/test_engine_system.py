@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from aslseg.data.images import write_volume
+from aslseg.data.volume import Geometry, Volume
 from aslseg.engine.facts import (
     ComputerFacts,
     DeviceFacts,
@@ -15,9 +18,11 @@ from aslseg.engine.facts import (
 )
 from aslseg.engine.protocol import Describe, Weights
 from aslseg.engine.system import describe, download, remove
+from aslseg.engine.tasks import Engine
 from aslseg.errors import CancelledError, WeightsError
 from aslseg.events import CancelToken, Monitor, Progress
-from aslseg.sam.weights import DEFAULTS, weights_folder
+from aslseg.sam import weights as sam_weights
+from aslseg.sam.weights import DEFAULTS, get_weights, weights_folder
 
 
 @pytest.fixture(autouse=True)
@@ -129,3 +134,23 @@ def test_weights_can_be_removed_by_their_own_name_and_twice() -> None:
     downloaded = put(weights_folder(), "mobile_sam.pt")
     assert removed("mobile_sam") == [str(downloaded)]
     assert removed("mobile_sam") == []
+
+
+def test_nothing_but_download_fetches_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fetched(attempt: sam_weights._Attempt) -> Path:
+        return put(weights_folder(), attempt.source.file_name)
+
+    monkeypatch.setattr(sam_weights._Attempt, "first_that_works", fetched)
+    image = tmp_path / "image.nii.gz"
+    grid = Geometry.axis_aligned((4, 32, 32), (1.0, 1.0, 1.0))
+    write_volume(Volume(np.zeros(grid.shape, np.int16), grid), image)
+    about = {"image": str(image), "sam": {"model": "vit_t"}, "device": "cpu"}
+    request = {**about, "prompts": [{"slice_index": 1, "target": "tumour", "box": [2, 2, 9, 9]}]}
+    for task, more in (("refine", {"output": str(tmp_path)}), ("grow", {})):
+        with pytest.raises(WeightsError, match=r"not here.*press Download"):
+            Engine().tasks[task]({**request, **more}, Monitor())
+    assert not list(tmp_path.rglob("*.pt"))
+    assert Engine().tasks["download"]({"model": "vit_t"}, Monitor()).files["weights"]
+    assert get_weights("vit_b").exists(), "a script or the command line fetches what it needs"
