@@ -181,6 +181,8 @@ class Monitor:
         round: Number that is stamped on events.
         interval_s: Least time between two progress events of a task.
         detailed: Whether progress within a step is reported too, as for a single volume.
+        may_download: Whether SAM's weights are downloaded where they are not here; not for users
+            who ask for each download, as the panel's do.
     """
 
     listener: Callable[[Event], None] = _ignore
@@ -188,6 +190,7 @@ class Monitor:
     round: int = 0
     interval_s: float = 0.2
     detailed: bool = False
+    may_download: bool = True
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Return how to make it in another process, where it is silent and nobody stops it."""
@@ -224,9 +227,13 @@ class Monitor:
         """Report something worth knowing."""
         self.listener(Notice(message))
 
+    def without_events(self) -> Monitor:
+        """Return one for a part of the task, which reports nothing and obeys the same token."""
+        return Monitor(token=self.token, may_download=self.may_download)
+
     def details(self, items: Sequence[T], task: str) -> Iterator[T]:
         """Yield the items as `track` does, but report progress only if `detailed`."""
-        monitor = self if self.detailed else Monitor(token=self.token)
+        monitor = self if self.detailed else self.without_events()
         return monitor.track(items, task)
 
     def track(

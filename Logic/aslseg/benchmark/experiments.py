@@ -270,7 +270,7 @@ def _predictor(setup: BenchmarkSetup, run: RunFolder, monitor: Monitor) -> Predi
     images = {case.id: case.image for case in setup.shown.cases}
 
     def predict(case_id: str) -> CasePrediction:
-        found = ensemble.segment(read_volume(images[case_id]), Monitor(token=monitor.token))
+        found = ensemble.segment(read_volume(images[case_id]), monitor.without_events())
         return CasePrediction(found.refined, found.probabilities)
 
     return predict

@@ -12,6 +12,7 @@ import io
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -209,6 +210,37 @@ def digest_of_all(files: Iterable[Path]) -> str:
     """
     found = sorted(sha256_of(file) for file in files)
     return found[0] if len(found) == 1 else hashlib.sha256("".join(found).encode()).hexdigest()
+
+
+def stamp_of(path: Path) -> str:
+    """Return a text that changes with any file of an image, at no great cost.
+
+    Args:
+        path: An image, or another file.
+
+    Raises:
+        ImageError: When it is missing or cannot be looked at.
+    """
+    try:
+        files = files_of_image(path) if path.is_dir() else _files_of(path, _stamp(path))
+        if files == [path]:
+            return _stamp(path)
+        whole = "".join(f"{file.name} {_stamp(file)}\n" for file in files)
+    except OSError as error:
+        msg = f"{path} cannot be read ({error.strerror}); restore it, or check its permissions."
+        raise ImageError(msg) from error
+    return hashlib.sha256(whole.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+@lru_cache(maxsize=64)
+def _files_of(path: Path, _stamp_of_header: str) -> list[Path]:
+    """Return the files of an image that is one file or a header, which is read once a stamp."""
+    return files_of_image(path)
+
+
+def _stamp(path: Path) -> str:
+    facts = path.stat()
+    return f"{facts.st_size} {facts.st_mtime_ns} {facts.st_ctime_ns} {facts.st_ino}"
 
 
 def write_volume(volume: Volume, path: Path) -> None:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from aslseg.batch import FolderOptions, segment_folder
 from aslseg.config import RunConfig, SamConfig, parse_config
-from aslseg.data.images import read_labelmap, read_volume, write_labelmap, write_volume
+from aslseg.data.images import read_labelmap, read_volume, stamp_of, write_labelmap, write_volume
 from aslseg.data.orientation import axial_labelmap
 from aslseg.data.volume import Geometry, Labelmap, Volume
 from aslseg.engine.facts import (
@@ -61,7 +61,6 @@ from aslseg.inference.interactive.session import (
 from aslseg.inference.loading import load_ensemble
 from aslseg.inference.prediction_cache import open_predictions, unchanged
 from aslseg.networks.device import choose_device
-from aslseg.project.image_digests import stamp_of
 from aslseg.project.organ_masks import volume_with_organs
 from aslseg.project.project import Project, open_project
 from aslseg.project.run_folder import (
@@ -76,7 +75,6 @@ from aslseg.project.run_tables import PREDICTIONS
 from aslseg.project.unlike_labelled import read_intensities, warn_of_unlike
 from aslseg.prompts import SlicePrompts
 from aslseg.runs import continue_run, estimate_run, resume_run, start_run, train_on
-from aslseg.sam.weights import weights_here_alone
 from aslseg.storage import cache_folder, write_json_atomic
 from aslseg.targets import LIVER_TARGETS, Target
 
@@ -344,11 +342,8 @@ def _checked(
     arguments: Mapping[str, Any],
     monitor: Monitor,
 ) -> Done:
-    request = check_request(name, arguments)
-    if name == "download":
-        return task(request, monitor)
-    with weights_here_alone():  # who did not press Download did not ask for one
-        return task(request, monitor)
+    asked = replace(monitor, may_download=name == "download")
+    return task(check_request(name, arguments), asked)
 
 
 def _load_models(

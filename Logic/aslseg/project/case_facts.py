@@ -15,12 +15,12 @@ import SimpleITK as sitk  # noqa: N813
 from pydantic import TypeAdapter, ValidationError
 from scipy import ndimage
 
+from aslseg.data.images import stamp_of
 from aslseg.data.orientation import axial_labelmap, axial_volume
 from aslseg.data.volume import Geometry, Labelmap, Volume
 from aslseg.errors import AslsegError, ProjectError
 from aslseg.project.candidate_lesions import read_candidate_lesions, undecided
 from aslseg.project.case import LESIONS, Case
-from aslseg.project.image_digests import stamp_of
 from aslseg.project.lesions import read_lesions
 from aslseg.project.predictions import read_prediction
 from aslseg.project.run_tables import REFINED

@@ -7,13 +7,12 @@ long, so that of an image whose files have the sizes and times of the last look 
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from aslseg.data.images import digest_of_image, files_of_image
+from aslseg.data.images import digest_of_image, stamp_of
 from aslseg.errors import AslsegError, ImageError, ProjectError
 from aslseg.events import Monitor
 from aslseg.project.case import Case
@@ -54,26 +53,6 @@ def check_images(folder: Path, cases: Iterable[Case], monitor: Monitor | None = 
         remember(folder, seen)
 
 
-def stamp_of(path: Path) -> str:
-    """Return a text that changes with any file of an image, at no great cost.
-
-    Args:
-        path: An image, or another file.
-
-    Raises:
-        ImageError: When it is missing or cannot be looked at.
-    """
-    try:
-        files = files_of_image(path)
-        if files == [path]:
-            return _stamp(path)
-        whole = "".join(f"{file.name} {_stamp(file)}\n" for file in files)
-    except OSError as error:
-        msg = f"{path} cannot be read ({error.strerror}); restore it, or check its permissions."
-        raise ImageError(msg) from error
-    return hashlib.sha256(whole.encode("utf-8", "surrogateescape")).hexdigest()
-
-
 def remember(folder: Path, seen: Mapping[str, list[Any]]) -> None:
     """Keep stamps and digests by case id; where they cannot be kept, digests are taken again."""
     try:
@@ -110,8 +89,3 @@ def digest_of(path: Path) -> str:
     except OSError as error:
         msg = f"{path} cannot be read ({error.strerror}); restore it, or check its permissions."
         raise ImageError(msg) from error
-
-
-def _stamp(path: Path) -> str:
-    facts = path.stat()
-    return f"{facts.st_size} {facts.st_mtime_ns} {facts.st_ctime_ns} {facts.st_ino}"

@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from aslseg.data.images import stamp_of
 from aslseg.errors import ImageError, ProjectError
 from aslseg.events import Monitor
 from aslseg.project.case import Case, image_place, located_image, resolved_image
-from aslseg.project.image_digests import digest_of, remember, stamp_of
+from aslseg.project.image_digests import digest_of, remember
 from aslseg.project.project import Project, change_project, open_project, validated
 
 

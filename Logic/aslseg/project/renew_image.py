@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from aslseg.data.images import digest_of_image, read_geometry, read_volume
+from aslseg.data.images import digest_of_image, read_geometry, read_volume, stamp_of
 from aslseg.data.volume import Geometry
 from aslseg.errors import ProjectError
 from aslseg.project.case import Case
 from aslseg.project.create import refuse_same_images
 from aslseg.project.drawn import drawn_files, keep_drawn, setting_aside
-from aslseg.project.image_digests import remember, stamp_of
+from aslseg.project.image_digests import remember
 from aslseg.project.labels import load_labels
 from aslseg.project.lesions import read_lesions
 from aslseg.project.lock import changing

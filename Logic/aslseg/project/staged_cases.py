@@ -14,12 +14,11 @@ from pathlib import Path
 import numpy as np
 
 from aslseg.data.body_match import BodyDigest, body_digest
-from aslseg.data.images import digest_of_image, read_volume, write_labelmap
+from aslseg.data.images import digest_of_image, read_volume, stamp_of, write_labelmap
 from aslseg.data.volume import Geometry, Labelmap, Mask
 from aslseg.errors import ImageError, ProjectError
 from aslseg.events import Monitor
 from aslseg.project.case import LABEL_SUFFIX, LABELS, Case, CaseFiles, image_place
-from aslseg.project.image_digests import stamp_of
 from aslseg.project.label_origin import refuse_ai_label
 from aslseg.project.labels import complete_slices_of, load_labels, refuse_unclaimed
 from aslseg.project.organ_masks import (

@@ -13,11 +13,11 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from aslseg.data.images import digest_of_image
+from aslseg.data.images import digest_of_image, stamp_of
 from aslseg.errors import AslsegError
 from aslseg.events import Monitor
 from aslseg.project.case import HISTORY, LABELS, LESIONS, MASKS, PROJECT_FILE, REVIEWS, RUNS
-from aslseg.project.image_digests import check_images, stamp_of
+from aslseg.project.image_digests import check_images
 from aslseg.project.project import Project
 from aslseg.project.remote_run import FILE_NAME as NOTE
 from aslseg.project.remote_run import is_of_a_copy, read_remote_run

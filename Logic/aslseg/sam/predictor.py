@@ -146,7 +146,7 @@ class VolumeSamPredictor:
         embeddings = self.embeddings(
             volume,
             [prompt.slice_index],
-            Monitor(token=(monitor or Monitor()).token),
+            (monitor or Monitor()).without_events(),
             crop=prompt.crop,
         )
         embedding = embeddings.stack([prompt.slice_index])[0].float()

@@ -11,8 +11,6 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -29,7 +27,6 @@ logger = logging.getLogger(__name__)
 _MOBILE_SAM = "https://github.com/ChaoningZhang/MobileSAM/raw/master/weights/mobile_sam.pt"
 _META = "https://dl.fbaipublicfiles.com/segment_anything"
 _CONVERTED_SUFFIX = ".npm.safetensors"
-_may_fetch: ContextVar[bool] = ContextVar("may_fetch", default=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,29 +206,17 @@ def _is_genuine(path: Path, source: WeightSource) -> bool:
         return False
 
 
-@contextmanager
-def weights_here_alone() -> Iterator[None]:
-    """Within, `get_weights` fetches nothing: weights that are not here are an error.
-
-    For programs whose users ask for each download, as the panel's do.
-    """
-    before = _may_fetch.set(False)
-    try:
-        yield
-    finally:
-        _may_fetch.reset(before)
-
-
 def get_weights(name: str, monitor: Monitor | None = None) -> Path:
     """Give the file of a set of weights, verified; get it when it is not here yet.
 
     Args:
         name: Of the weights (`mobile_sam`), or of a model for its default weights (`vit_t`).
-        monitor: Told of the progress, and of the source that worked.
+        monitor: Told of the progress, and of the source that worked; says whether anything may be
+            downloaded.
 
     Raises:
-        WeightsError: When no source works, saying what was tried and what to do; or when they
-            are not here, within `weights_here_alone`.
+        WeightsError: When no source works, saying what was tried and what to do; or when they are
+            not here, and the monitor lets nothing be downloaded.
         StorageError: When the disk is full or the folder cannot be written.
     """
     monitor = monitor or Monitor()
@@ -240,7 +225,7 @@ def get_weights(name: str, monitor: Monitor | None = None) -> Path:
         return status.path
     if status.problem:
         raise WeightsError(status.problem)
-    if not _may_fetch.get():
+    if not monitor.may_download:
         msg = (
             f"The weights {status.source.name} are not here, and nothing is downloaded unasked; "
             f"press Download beside SAM's model, or run: aslseg weights get {status.source.name}."

@@ -364,7 +364,7 @@ class Session:
                     self.models.sam,
                     self.volume,
                     self._completed(key, state),
-                    Monitor(token=monitor.token),
+                    monitor.without_events(),
                 )
                 self._store.change(key, state, found)
             self._states[key] = state
