@@ -243,13 +243,14 @@ class Station:
     def _takes(self, question: Send, folder: Path) -> bool:
         """Give a request to an engine, which is started by the first one; whether it has it."""
         requests, line = folder / session.REQUESTS, question.line.encode() + b"\n"
-        if not (folder / session.LOG).exists():
-            self._start(question.session, folder)
         size = requests.stat().st_size if requests.exists() else 0
         if size == question.after + len(line):  # its answer was lost with a connection
             return True
-        is_there = self._lives if size else self._begins
-        if size != question.after or not is_there(question.session, folder):
+        if size != question.after:
+            return False
+        if size == 0 and not session.is_alive(folder):
+            self._start(question.session, folder)
+        if not self._lives(question.session, folder):
             return False
         with requests.open("ab") as file:
             file.write(line)
@@ -263,7 +264,10 @@ class Station:
         return Ok()
 
     def _start(self, key: str, folder: Path) -> None:
-        """Start an engine, and wait until it lives.
+        """Start an engine, and wait until one lives.
+
+        The station of a lost connection may have started another one that is not there yet, or
+        none: of two engines the later one finds the session served, and ends.
 
         Raises:
             StorageError: When it ends before, or takes too long.
@@ -278,24 +282,13 @@ class Station:
                 start_new_session=True,
             )
         self._engines[key] = process
-        if not self._begins(key, folder):
-            last = " ".join(_log_of(folder)[-1:])
-            msg = f"The engine on the host could not be started ({last or 'no reason given'})."
-            raise StorageError(msg)
-
-    def _begins(self, key: str, folder: Path) -> bool:
-        """Wait until an engine lives that was started, maybe by the station of a lost connection.
-
-        Returns:
-            Whether it does.
-        """
         until = time.monotonic() + _START_S
         while not session.is_alive(folder):
-            process = self._engines.get(key)
-            if (process and process.poll() is not None) or time.monotonic() > until:
-                return False
+            if process.poll() is not None or time.monotonic() > until:
+                last = " ".join(_log_of(folder)[-1:])
+                msg = f"The engine on the host could not be started ({last or 'no reason given'})."
+                raise StorageError(msg)
             time.sleep(_LOOK_EVERY_S)
-        return True
 
     def _follow(self, question: Follow) -> Events:
         folder = self._root / SESSIONS / question.session
@@ -319,9 +312,9 @@ class Station:
         return Events(lines=lines, offset=question.offset + len(text), is_alive=lives, log=log)
 
     def _lives(self, key: str, folder: Path) -> bool:
-        if key in self._engines:
-            return self._engines[key].poll() is None
-        return folder.is_dir() and session.is_alive(folder)
+        ours = self._engines.get(key)
+        is_there = ours is not None and ours.poll() is None
+        return is_there or (folder.is_dir() and session.is_alive(folder))
 
     # -- what goes back
 

@@ -39,3 +39,16 @@ def test_a_request_that_comes_again_while_its_engine_is_started_is_taken_once(
         second = pool.submit(answer, tmp_path, asked)
         assert [first.result()[0]["is_taken"], second.result()[0]["is_taken"]] == [True, True]
     assert (folder / REQUESTS).read_text("utf-8") == f"{asked.line}\n"
+
+
+def test_a_request_is_taken_where_a_connection_was_lost_before_its_engine_was_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(LIBRARY)]))
+    monkeypatch.setattr("aslseg.remote.station._START_S", 20.0)
+    folder = tmp_path / "sessions" / KEY
+    folder.mkdir(parents=True)
+    (folder / LOG).touch()  # which is all that the station of that connection has done
+    asked = Send(session=KEY, line='{"id": 1, "do": "close"}', after=0)
+    assert answer(tmp_path, asked)[0]["is_taken"]
+    assert (folder / REQUESTS).read_text("utf-8") == f"{asked.line}\n"
