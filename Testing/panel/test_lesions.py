@@ -876,9 +876,11 @@ def test_nothing_is_decided_about_lesions_that_are_not_shown(reviewer: Reviewer)
     node.GetSegmentation().RemoveSegment(latest_segments(node, logic.targets())["tumour"])
     for button in (ui.lesionAcceptButton, ui.undoButton):
         reviewer.press(button)
-        dialogs.take("has no segment of tumour; load the case again")
+        dialogs.take("has no segment of tumour; add one of that name, or remove")
     assert reviewer.on_disk() == {1: "deleted", 2: "accepted"}
+    slicer.mrmlScene.RemoveNode(node)
     reviewer.load(CASE)
+    node = find_prediction(logic.case_node(CASE), "refined")
     expected = a_lesion_label()
     expected[3:6, 10:14, 10:14] = LIVER
     np.testing.assert_array_equal(reviewer.shown, expected)
@@ -886,7 +888,7 @@ def test_nothing_is_decided_about_lesions_that_are_not_shown(reviewer: Reviewer)
         reviewer.press(ui.lesionAcceptButton)
     node.GetSegmentation().RemoveSegment(latest_segments(node, logic.targets())["tumour"])
     reviewer.press(ui.lesionsDoneButton)
-    dialogs.take("has no segment of tumour; load the case again")
+    dialogs.take("has no segment of tumour; add one of that name, or remove")
     assert logic.project.case(CASE).label is None
 
 

@@ -22,10 +22,15 @@ if TYPE_CHECKING:
 def moved_by_mm(node: Any, project: Project, case_id: str) -> float:
     """Return how far a case's volume was moved, in mm at its farthest corner; 0 if it was not.
 
+    It is 0 as well where the image is absent, so that nobody knows.
+
     Raises:
         ImageError: When the header of the case's image cannot be read.
     """
-    home, now = project.geometry(project.case(case_id)), geometry_of(node)
+    case = project.case(case_id)
+    if not project.image_path(case).exists():
+        return 0.0
+    home, now = project.geometry(case), geometry_of(node)
     if now.matches(home):
         return 0.0
     corners = _corners_ijk(now)
