@@ -99,6 +99,13 @@ def short(value: object, most: int = 120) -> str:
     return text if len(text) <= most else f"{text[:most]} …"
 
 
+def listed(names: Iterable[str], most: int = 3) -> str:
+    """Return the first of some names, and how many more there are, as a message says them."""
+    every = list(names)
+    more = f" and {len(every) - most} more" if len(every) > most else ""
+    return ", ".join(every[:most]) + more
+
+
 def first_finding(error: ValidationError) -> tuple[str, str]:
     """Return where pydantic found the first thing wrong, such as `a.b.0`, and what it is."""
     first = error.errors()[0]

@@ -26,7 +26,7 @@ from aslseg.data.geometry import fit_labels
 from aslseg.data.images import SUFFIXES, read_labelmap, suffix_of, write_labelmap
 from aslseg.data.orientation import ORIENTATION
 from aslseg.data.volume import Labelmap, SameSize
-from aslseg.errors import ImageError, ProjectError, RunError
+from aslseg.errors import ImageError, ProjectError, RunError, listed
 from aslseg.events import Monitor
 from aslseg.project.case import Case
 from aslseg.project.labels import check_values, present_values, values_by_name
@@ -339,11 +339,10 @@ def _find(project: Project, folder: Path) -> tuple[dict[str, Path], list[Path]]:
 
 def _unused_in_words(unused: Sequence[Path]) -> str:
     """Say which files or folders are of no case that could take them."""
-    names = [path.name for path in unused[:_MOST_NAMES]]
-    more = f" and {len(unused) - len(names)} more" if len(unused) > len(names) else ""
+    names = listed((path.name for path in unused), _MOST_NAMES)
     return (
-        f"Left out, for no case without a label has their name: {', '.join(names)}{more}. Rename "
-        "those that are of a case like its image."
+        f"Left out, for no case without a label has their name: {names}. Rename those that are of "
+        "a case like its image."
     )
 
 

@@ -6,12 +6,13 @@ the content of a label map, one that has another was corrected since, and is a p
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel
 
-from aslseg.data.images import stem_of
+from aslseg.data.images import stamp_of, stem_of
 from aslseg.errors import ImageError
 from aslseg.reading import damage_told, read_json
 from aslseg.storage import sha256_of
@@ -75,16 +76,25 @@ def _made_by_ai(origin: Path, label: Path) -> str:
     """Say which AI an origin names for a label map; nothing where it names none."""
     if not origin.is_file():
         return ""
-    remedy = "restore it; or, if it is another program's, move it to another folder"
-    said = read_json(origin, ImageError, remedy)
-    if not isinstance(said, dict):
-        return ""  # another program's
-    if said.get("kind") == KIND:
-        with damage_told(origin, ImageError, remedy):
-            return _of_export(_Said.model_validate(said), origin.parent, label)
+    said = _read(origin, stamp_of(origin))
+    if isinstance(said, _Said):
+        return _of_export(said, origin.parent, label)
     made_by = said.get(stem_of(label)) if origin.parent == label.parent else None
     is_refined = isinstance(made_by, str) and made_by.startswith(REFINED_IN_RUN)
     return f"run {origin.parent.parent.name}, {made_by}" if is_refined else ""
+
+
+@lru_cache(maxsize=4)
+def _read(origin: Path, _stamp: str) -> _Said | dict[str, Any]:
+    """Read an origin once for all label maps beside it; empty where it is another program's."""
+    remedy = "restore it; or, if it is another program's, move it to another folder"
+    said = read_json(origin, ImageError, remedy)
+    if not isinstance(said, dict):
+        return {}
+    if said.get("kind") != KIND:
+        return said
+    with damage_told(origin, ImageError, remedy):
+        return _Said.model_validate(said)
 
 
 def _of_export(said: _Said, folder: Path, label: Path) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from aslseg.data.dicom import is_dicom_folder
 from aslseg.data.images import stem_of, suffix_of
-from aslseg.errors import ProjectError
+from aslseg.errors import ProjectError, listed
 from aslseg.project.case import OWN_FOLDERS, PROJECT_FILE, CaseFiles
 from aslseg.targets import Target
 
@@ -191,10 +191,9 @@ def _passed_over(
     names = [str(path) for path in found if path is not None]
     if not names:
         return ""
-    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
     return (
         f"Images of {folder} are looked for {where} alone; these folders are passed over: "
-        f"{', '.join(names[:_MOST_NAMED])}{more}. Give each of them itself, or move its images."
+        f"{listed(names, _MOST_NAMED)}. Give each of them itself, or move its images."
     )
 
 

@@ -7,7 +7,7 @@ its image, and may be deleted at any time.
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from itertools import combinations
 from pathlib import Path
 
@@ -15,7 +15,7 @@ import numpy as np
 
 from aslseg.data.body_match import BodyDigest, BodyMatch, body_digest, matching_bodies
 from aslseg.data.images import read_volume
-from aslseg.errors import AslsegError
+from aslseg.errors import AslsegError, listed
 from aslseg.events import Monitor
 from aslseg.project.case import Case
 from aslseg.project.patients import IN_WORDS
@@ -118,13 +118,9 @@ def _notes(unknown: Mapping[str, str], of: Collection[str] | None) -> list[str]:
         if of is None or name in of:
             reasons.setdefault(reason, []).append(name)
     return [
-        f"Not compared with others for being of one patient: {_listed(names)}; {reason}."
+        f"Not compared with others for being of one patient: {listed(names)}; {reason}."
         for reason, names in reasons.items()
     ]
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def _body(project: Project, case: Case) -> BodyDigest | str:

@@ -6,7 +6,7 @@ Windows may cut targets off, and units of deviation may be too coarse or too fin
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from aslseg.config import RunConfig
 from aslseg.data.volume import Labelmap, Volume
+from aslseg.errors import listed
 from aslseg.targets import Target, organ_targets, region_mask
 
 ENOUGH = 1_000_000
@@ -140,8 +141,8 @@ def _unit_notes(
 
 
 def _unit_sentence(setting: str, unit: float, lost: Sequence[Intensities]) -> str:
-    names = _listed(dict.fromkeys(m.target for m in lost))
-    cases = _listed(dict.fromkeys(m.case_id for m in lost))
+    names = listed(dict.fromkeys(m.target for m in lost))
+    cases = listed(dict.fromkeys(m.case_id for m in lost))
     spread = float(f"{max(m.spread for m in lost):.2g}")
     return (
         f"{setting} is {unit:g}, which is of no use where {names} in {cases} varies by "
@@ -152,8 +153,8 @@ def _unit_sentence(setting: str, unit: float, lost: Sequence[Intensities]) -> st
 def _sentence(
     setting: str, window: Window, hidden: Sequence[Intensities], suggested: Window
 ) -> str:
-    names = _listed(dict.fromkeys(m.target for m in hidden))
-    cases = _listed(dict.fromkeys(m.case_id for m in hidden))
+    names = listed(dict.fromkeys(m.target for m in hidden))
+    cases = listed(dict.fromkeys(m.case_id for m in hidden))
     low, high = min(m.low for m in hidden), max(m.high for m in hidden)
     return (
         f"{setting} shows intensities from {window[0]:g} to {window[1]:g}; those of {names} in "
@@ -173,11 +174,6 @@ def _suggested(measured: Sequence[Intensities]) -> Window:
         low, high = low - least, high + least
     step = 10.0 ** (math.floor(math.log10(high - low)) - 1)
     return math.floor(low / step) * step, math.ceil(high / step) * step
-
-
-def _listed(names: Iterable[str]) -> str:
-    first, rest = list(names)[:3], list(names)[3:]
-    return ", ".join(first) + (f" and {len(rest)} more" if rest else "")
 
 
 def _percentiles(values: NDArray[np.generic], wanted: tuple[int, ...]) -> list[float]:
