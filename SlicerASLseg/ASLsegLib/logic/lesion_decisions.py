@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ASLsegLib.logic.history import Change
-from ASLsegLib.logic.lesion_drawing import Drawing, LesionDrawingLogic
+from ASLsegLib.logic.lesion_drawing import Drawing, LesionDrawingLogic, predicted_labels
 from ASLsegLib.logic.lesion_review import GONE
 from ASLsegLib.logic.questions import REFUSE, Questions, require_yes
 from ASLsegLib.scene.lesion_masks import exchange_voxels, require_segments, together, without
@@ -22,13 +22,9 @@ from ASLsegLib.scene.segmentations import is_as_written
 from ASLsegLib.scene.volumes import SceneError
 
 if TYPE_CHECKING:
-    import numpy as np
-
-    from aslseg.data.volume import Geometry
     from aslseg.evaluation.lesion_review import ReviewedLesion
     from aslseg.project.lesions import BoxedMask, LesionDecision
     from aslseg.project.project import Project
-    from aslseg.project.run_folder import RunFolder
     from aslseg.targets import Target
     from ASLsegLib.logic.label_saving import DrawnLabel
 
@@ -153,8 +149,10 @@ class LesionDecisionLogic(LesionDrawingLogic):
         if source_of(node) != "refined" or drawn.label_before:
             return drawn
         decided = read_lesions(self.opened(), case_id)  # elsewhere too, since they were listed
-        labels = drawn.labels
-        predicted = self._predicted(case_id, *self._round_of(node), labels.geometry)
+        if not decided.decisions:
+            return drawn
+        labels, (run, number) = drawn.labels, self._round_of(node)
+        predicted = None if run is None else predicted_labels(run, number, case_id, labels.geometry)
         numbers = shown_otherwise(decided, labels.labels, self.targets(), predicted)
         which = review.named(numbers) if review is not None and is_listed else ""
         which = which or f"{len(numbers)} of its lesions"
@@ -167,29 +165,14 @@ class LesionDecisionLogic(LesionDrawingLogic):
         review = self._review()
         volume, node = self.case_node(review.case_id), self.refined_node(review.case_id)
         review.otherwise = []
-        if node is not None and not is_as_written(node, volume):  # else it was renewed
+        if node is None or not review.decisions.decisions:
+            return
+        if not is_as_written(node, volume):  # else it was renewed
             lesion = None if self._drawing is None else self._drawing.lesion
             drawn = 0 if lesion is None else lesion.number
             predicted = self._predicted_of_review()
             found = lesions_otherwise(node, volume, self.targets(), review.decisions, predicted)
             review.otherwise = [number for number in found if number != drawn]
-
-    def _predicted_of_review(self) -> np.ndarray | None:
-        """Return the final label as the run has it, of the case that is looked at."""
-        review = self._review()
-        geometry = review.image.geometry
-        return self._predicted(review.case_id, review.run, review.round, geometry)
-
-    def _predicted(
-        self, case_id: str, run: RunFolder | None, number: int | None, geometry: Geometry
-    ) -> np.ndarray | None:
-        """Return the final label as a round of a run has it; None where it is not known which."""
-        from aslseg.project.predictions import read_prediction
-        from aslseg.project.review import refined_path
-
-        if run is None:
-            return None
-        return read_prediction(refined_path(run, case_id, number), geometry).labels
 
     def _append(self, target: Target, voxels: BoxedMask, outside: BoxedMask | None) -> int:
         """Add a lesion, and return its row; `outside` is as in `ReviewedLesion`."""

@@ -30,11 +30,29 @@ from ASLsegLib.scene.segments import part_of
 from ASLsegLib.scene.volumes import SceneError
 
 if TYPE_CHECKING:
+    import numpy as np
+
+    from aslseg.data.volume import Geometry
     from aslseg.evaluation.lesion_review import ReviewedLesion
     from aslseg.project.lesions import BoxedMask
     from aslseg.project.project import Project
+    from aslseg.project.run_folder import RunFolder
     from aslseg.targets import Target
     from ASLsegLib.logic.lesion_review import LesionReview
+
+
+def predicted_labels(
+    run: RunFolder, number: int | None, case_id: str, geometry: Geometry
+) -> np.ndarray:
+    """Return the final label of a case as a round of a run has it, (D, H, W).
+
+    Raises:
+        RunError: When the run has none of the case any more.
+    """
+    from aslseg.project.predictions import read_prediction
+    from aslseg.project.review import refined_path
+
+    return read_prediction(refined_path(run, case_id, number), geometry).labels
 
 
 @dataclass
@@ -236,17 +254,18 @@ class LesionDrawingLogic(ReviewLogic):
 
     def _beyond_organ(self, drawn: BoxedMask, target: Target) -> BoxedMask | None:
         """Return what of a drawn lesion was background before, by the label that the run wrote."""
-        from aslseg.project.predictions import read_prediction
-        from aslseg.project.review import refined_path
         from aslseg.targets import region_mask
 
-        review, targets = self._review(), self.targets()
-        path = refined_path(review.run, review.case_id, review.round)
-        refined = read_prediction(path, review.image.geometry)
+        targets, labels = self.targets(), self._predicted_of_review()
         parent = next(one for one in targets if one.name == target.inside)
-        predicted = mask_of(part_of(region_mask(refined.labels, parent, targets)))
-        shown = target_mask(*self._shown(review.case_id), parent, targets)
+        predicted = mask_of(part_of(region_mask(labels, parent, targets)))
+        shown = target_mask(*self._shown(self._review().case_id), parent, targets)
         return beyond_organ(drawn, predicted, shown)
+
+    def _predicted_of_review(self) -> np.ndarray:
+        """Return the final label as the run has it, of the case that is looked at."""
+        review = self._review()
+        return predicted_labels(review.run, review.round, review.case_id, review.image.geometry)
 
     def _row(self, row: int) -> ReviewedLesion:
         return self._review().rows[row]

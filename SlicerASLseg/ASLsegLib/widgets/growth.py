@@ -206,9 +206,7 @@ class GrowthSection(Section):
             self.logic.history.fold(growth.change)
 
     def _grow(self, volume: Any, slice_index: int) -> Growth:
-        no_sam = self.panel.no_sam()
-        if no_sam:
-            raise SceneError(no_sam)
+        self._require_sam()
         parameters, boxes = self.panel.parameters, _free_boxes(volume)
         growth = self.logic.grow(
             volume,
@@ -228,15 +226,18 @@ class GrowthSection(Section):
                 self.logic.cancel()  # it begins again when the engine is free
             return
         self._refused = growth.prompts_text  # unless it begins
-        no_sam = self.panel.no_sam()
-        if no_sam:
-            raise SceneError(no_sam)
+        self._require_sam()
         parameters = self.panel.parameters
         self.logic.grow_again(
             growth, parameters.run or None, sam=parameters.samModel, wait=False, follows=True
         )
         self._refused = ""
         self._note_start(growth)
+
+    def _require_sam(self) -> None:
+        no_sam = self.panel.no_sam()
+        if no_sam:
+            raise SceneError(no_sam)
 
     def _note_start(self, growth: Growth) -> None:
         self._started_at, self._started = time.monotonic(), growth
