@@ -100,6 +100,17 @@ def grow_first(panel: Any, volume: Any) -> Any:
     return panel.logic.growths[-1]
 
 
+def begin_first(panel: Any, volume: Any, slice_s: float) -> Any:
+    """Press the button with a box on slice 5, and return what grows once a section has come."""
+    use_engine(panel, slice_s)
+    show_slice_of(volume, 5)
+    add_box(volume, 5, 9, 13, 23, 27)
+    panel.update()
+    click(panel.ui.growButton)
+    wait_until(lambda: bool(panel.logic.growths[-1].segment.slices), 60.0)
+    return panel.logic.growths[-1]
+
+
 def shown(growth: Any) -> np.ndarray:
     return np.asarray(read_mask(growth.node, growth.segment_id, growth.volume))
 
@@ -286,13 +297,7 @@ def test_what_a_person_drew_in_a_lesion_stays_when_a_prompt_lets_it_grow_again(
 
 
 def test_what_a_person_draws_while_a_lesion_grows_stays(panel: Any, volume: Any) -> None:
-    use_engine(panel, 0.4)
-    show_slice_of(volume, 5)
-    add_box(volume, 5, 9, 13, 23, 27)
-    panel.update()
-    click(panel.ui.growButton)
-    wait_until(lambda: bool(panel.logic.growths[-1].segment.slices), 60.0)
-    growth = panel.logic.growths[-1]
+    growth = begin_first(panel, volume, 0.4)
     added = ball(5, 20, 28, 2.0)
     write_mask(growth.node, growth.segment_id, shown(growth) | added, volume)
     rest(panel)
@@ -310,13 +315,7 @@ def test_a_lesion_that_a_person_erased_wholly_grows_as_if_nothing_was_erased(
 
 
 def test_undo_while_it_grows_stops_it(panel: Any, volume: Any) -> None:
-    use_engine(panel, 0.5)
-    show_slice_of(volume, 5)
-    add_box(volume, 5, 9, 13, 23, 27)
-    panel.update()
-    click(panel.ui.growButton)
-    wait_until(lambda: bool(panel.logic.growths[-1].segment.slices), 60.0)
-    growth = panel.logic.growths[-1]
+    growth = begin_first(panel, volume, 0.5)
     press(panel, "Ctrl+Z")
     rest(panel)
     assert growth.node.GetSegmentation().GetSegment(growth.segment_id) is None
@@ -530,13 +529,8 @@ def test_redo_gives_no_prompt_to_a_lesion_that_was_removed_by_hand(panel: Any, v
 def test_a_lesion_whose_segmentation_is_removed_while_it_grows_is_stopped(
     panel: Any, volume: Any, dialogs: Any
 ) -> None:
-    use_engine(panel, 0.4)
-    show_slice_of(volume, 5)
-    add_box(volume, 5, 9, 13, 23, 27)
-    panel.update()
-    click(panel.ui.growButton)
-    wait_until(lambda: bool(panel.logic.growths[-1].segment.slices), 60.0)
-    slicer.mrmlScene.RemoveNode(panel.logic.growths[-1].node)
+    growth = begin_first(panel, volume, 0.4)
+    slicer.mrmlScene.RemoveNode(growth.node)
     rest(panel)
     run_event_loop(0.3)
     assert dialogs.errors() == []

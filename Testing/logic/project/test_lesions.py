@@ -21,21 +21,8 @@ from aslseg.project.lesions import (
 )
 from aslseg.project.project import Project
 from aslseg.targets import LIVER_TARGETS
+from lesion_blocks import accepted, block, deleted
 from tiny_project import GEOMETRY, a_tiny_project
-
-
-def block(k: int, j: int, i: int, size: int = 2) -> BoxedMask:
-    """A cube of so many voxels an edge."""
-    box = BoundingBox((k, j, i), (k + size, j + size, i + size))
-    return BoxedMask(box, np.ones(box.shape, np.bool_))
-
-
-def accepted(mask: BoxedMask) -> LesionDecision:
-    return LesionDecision("accepted", "tumour", mask, mask, "a", 1, 3)
-
-
-def deleted(mask: BoxedMask) -> LesionDecision:
-    return LesionDecision("deleted", "tumour", mask, None)
 
 
 @pytest.fixture

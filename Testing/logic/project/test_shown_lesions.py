@@ -5,28 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from aslseg.data.masks import BoundingBox
 from aslseg.data.volume import Labels
 from aslseg.project.lesions import BoxedMask, CaseLesions, LesionDecision
 from aslseg.project.shown_lesions import as_decided, shown_otherwise
 from aslseg.targets import LIVER_TARGETS
+from lesion_blocks import accepted, block, deleted
 from tiny_project import GEOMETRY
 
 FIRST, SECOND, THIRD = (2, 2, 2), (2, 10, 10), (6, 20, 20)
-
-
-def block(k: int, j: int, i: int, size: int = 2) -> BoxedMask:
-    """A cube of so many voxels an edge."""
-    box = BoundingBox((k, j, i), (k + size, j + size, i + size))
-    return BoxedMask(box, np.ones(box.shape, np.bool_))
-
-
-def accepted(mask: BoxedMask) -> LesionDecision:
-    return LesionDecision("accepted", "tumour", mask, mask, "a", 1, 3)
-
-
-def deleted(mask: BoxedMask) -> LesionDecision:
-    return LesionDecision("deleted", "tumour", mask, None)
 
 
 def liver_with(*lesions: BoxedMask) -> Labels:
