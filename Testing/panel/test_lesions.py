@@ -815,8 +815,8 @@ def test_an_undo_that_waits_for_its_case_takes_back_nothing_done_meanwhile(
 ) -> None:
     logic = reviewer.logic
     leave_deleted(reviewer)
+    reviewer.panel.case_chosen.connect(lambda _: logic.mark_slice_complete("c0", 3))
     click(reviewer.ui.undoButton)
-    logic.mark_slice_complete("c0", 3)
     wait_until(lambda: logic.lesion_review and logic.lesion_review.case_id == CASE, 60.0)
     reviewer.rest()
     assert reviewer.on_disk() == {1: "deleted"}
