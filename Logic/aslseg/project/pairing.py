@@ -98,12 +98,18 @@ def pair_folder(images: Path, labels: Path | None = None) -> FoundCases:
         labels: Folder of label maps.
 
     Raises:
-        ProjectError: When there is no such folder, or no image.
+        ProjectError: When there is no such folder, no image, or `labels` is the folder of images.
     """
     for folder in (images, labels or images):
         if not folder.is_dir():
             msg = f"{folder} is no folder; give a folder of images or label maps."
             raise ProjectError(msg)
+    if labels is not None and labels.samefile(images):
+        msg = (
+            f"{labels} is the folder of the images, each of which would be its own label map; "
+            "leave the folder of label maps out where both lie in one."
+        )
+        raise ProjectError(msg)
     own, named = volumes_in(images), label_maps_in(images)
     if labels is not None:
         found = [_paired(own, _images_in(labels), images)]

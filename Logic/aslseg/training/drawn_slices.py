@@ -104,16 +104,18 @@ def drawn_slices(
     """
     drawn = DrawnSlices(targets, cascade_stages(targets)[0], labels, tuple(sorted({*slices})))
     found, depth = list(drawn.slices), len(labels.labels)
-    if is_given(drawn.stage, volume.given):
-        msg = f"A mask of {drawn.names} came with the volume; correct that mask."
-        raise ConfigError(msg)
     if not found or found[0] < 0 or found[-1] >= depth:
         msg = f"Slices are 0 to {depth - 1}, not {found}; name those that were drawn."
         raise ConfigError(msg)
     problem = why_nothing_between(found)
     if problem:
         raise ConfigError(problem)
-    if not any(drawn.region(target)[found].any() for target in drawn.stage.targets):
+    shown = [target.name for target in drawn.stage.targets if drawn.region(target)[found].any()]
+    given = ", ".join(name for name in shown if name in volume.given)
+    if given or is_given(drawn.stage, volume.given):
+        msg = f"A mask of {given or drawn.names} came with the volume; correct that mask."
+        raise ConfigError(msg)
+    if not shown:
         msg = f"The drawn slices show nothing of {drawn.names}; draw it in two or more of them."
         raise ConfigError(msg)
     return drawn

@@ -230,6 +230,13 @@ def test_several_images_in_a_folder_of_a_case_are_refused(tmp_path: Path) -> Non
         cases_from_folder(touch(tmp_path, "imagesTr/a.nii", "imagesTr/b.nii"))
 
 
+def test_images_are_not_taken_for_their_own_label_maps(tmp_path: Path) -> None:
+    folder = touch(tmp_path, "a.nii", "a_seg.nii", "b.nii")
+    for labels in (folder, folder / ".." / folder.name):
+        with pytest.raises(ProjectError, match="is the folder of the images, each of which would"):
+            cases_from_folder(folder, labels)
+
+
 def test_what_is_no_folder_is_told(tmp_path: Path) -> None:
     with pytest.raises(ProjectError, match="nowhere is no folder"):
         cases_from_folder(tmp_path / "nowhere")

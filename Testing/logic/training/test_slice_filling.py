@@ -288,6 +288,16 @@ def test_a_new_network_refuses_what_a_trained_one_does() -> None:
         fill_without_run(LIVER_TARGETS, VOLUME, shown(), (4, 5), device=CPU, steps=1)
 
 
+def test_no_organ_is_filled_beside_one_whose_mask_was_given_and_is_shown() -> None:
+    """A network that learns both would change the given one."""
+    organs = (Target(name="liver", value=1), Target(name="spleen", value=2))
+    labels = Labelmap(shown().labels.copy(), GEOMETRY)
+    labels.labels[:, :3, :3] = 2
+    given = replace(VOLUME, given={"spleen": labels.labels == 2})
+    with pytest.raises(ConfigError, match="A mask of spleen came with the volume"):
+        fill_without_run(organs, given, labels, DRAWN, device=CPU, steps=1)
+
+
 def test_a_new_network_sees_what_the_drawn_slices_say_of_size_and_brightness() -> None:
     """An organ of 240 mm is seen by pixels of 2.5 mm, one of 48 mm by those of the volume."""
     labels = np.zeros((12, 300, 300), np.uint8)
