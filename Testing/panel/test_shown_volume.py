@@ -89,6 +89,21 @@ def test_no_case_is_accepted_while_the_views_show_another_one(looker: Looker) ->
     assert looker.label(FIRST) is not None
 
 
+def test_nothing_is_rejected_or_deleted_while_the_views_show_another_case(looker: Looker) -> None:
+    first = looker.panel.volume
+    looker.load(SECOND)
+    choose_node(looker.ui.inputVolumeSelector, first)
+    looker.rest()
+    for button in (looker.ui.rejectButton, looker.ui.lesionDeleteButton):
+        looker.look_at(SECOND)
+        looker.press(button)
+        dialogs.take(f"The slice views showed {SECOND}, not {FIRST}, so nothing was done. {FIRST}")
+    assert looker.logic.to_undo == ""
+    assert looker.in_views == FIRST
+    looker.press(looker.ui.lesionDeleteButton)
+    assert looker.logic.to_undo == "delete lesion 1"
+
+
 def test_a_layout_without_slice_views_shows_no_other_case(looker: Looker) -> None:
     first = looker.panel.volume
     looker.load(SECOND)

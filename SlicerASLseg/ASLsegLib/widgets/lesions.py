@@ -154,6 +154,7 @@ class LesionsSection(Section):
         if row is None:  # a missed one that is drawn, for without a lesion there is no button
             self.logic.delete_lesion(None)
             return
+        require_in_views(self.panel.volume)
         self.logic.delete_lesion(row)
         self._next_undecided()
 

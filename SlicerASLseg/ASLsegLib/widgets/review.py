@@ -8,6 +8,7 @@ from slicer.i18n import tr as _
 
 from ASLsegLib import requirements
 from ASLsegLib.scene.case_nodes import case_of
+from ASLsegLib.scene.shown_volume import require_in_views
 from ASLsegLib.widgets.section import Section, cell, fill_table, open_in_segment_editor, shortened
 
 if TYPE_CHECKING:
@@ -206,6 +207,7 @@ class ReviewSection(Section):
         self.logic.accept(self.open_case, wait=False, questions=self.panel.questions)
 
     def _reject(self) -> None:
+        require_in_views(self.panel.volume)
         self.logic.reject(self.open_case)
 
     def _correct(self) -> None:
