@@ -269,11 +269,17 @@ def _pixel(xy: tuple[float, float], shape: tuple[int, ...]) -> tuple[int, int]:
 
 
 def as_stored(probabilities: Probabilities) -> StoredProbabilities:
-    """Return (D, H, W) probabilities as they are stored."""
+    """Return (D, H, W) probabilities as they are stored.
+
+    The bits of float16 are in the order of the numbers, none of which is negative; compared as
+    integers they take a half of the time.
+    """
+    least = np.array(_LEAST, STORED_TYPE).view(np.uint16)
     found: StoredProbabilities = {}
     for name, values in probabilities.items():
-        found[name] = values.astype(STORED_TYPE)
-        found[name][found[name] < _LEAST] = 0
+        stored = values.astype(STORED_TYPE)
+        stored[stored.view(np.uint16) < least] = 0
+        found[name] = stored
     return found
 
 
