@@ -15,6 +15,7 @@ from test_new_project import Person, write_image, write_label
 
 from aslseg.data.images import write_labelmap
 from aslseg.data.volume import Labelmap
+from aslseg.errors import AslsegError
 from aslseg.project.relocate import relocate_images
 from standin.harness import click
 
@@ -66,6 +67,23 @@ def test_a_case_is_renamed_and_its_volume_in_the_scene_is_still_it(
     assert person.logic.case_node("first") is volume
 
 
+def test_only_the_name_of_a_case_changes_when_it_is_renamed(person: Person) -> None:
+    from ASLsegLib.scene.case_nodes import is_intact, shown_label
+
+    logic = person.logic
+    volume = logic.load_case("a")
+    label, node = shown_label(volume), logic.refined_node("a")
+    logic.rename_case("a", "first")
+    assert label
+    assert shown_label(volume) == label
+    slicer.util.updateVolumeFromArray(volume, slicer.util.arrayFromVolume(volume) + 1)
+    logic.rename_case("first", "last")
+    assert logic.case_node("last") is volume
+    assert not is_intact(volume)
+    with pytest.raises(AslsegError, match="are not those of case last any more"):
+        logic.save_label(node)
+
+
 def test_a_name_that_is_taken_is_told(person: Person, dialogs: Any) -> None:
     choose_case(person, "a")
     dialogs.answer("New name of a", "b")
@@ -90,7 +108,6 @@ def test_a_case_is_removed_only_after_a_yes(person: Person, dialogs: Any) -> Non
 
 
 def test_slices_of_a_case_that_is_gone_or_renamed_hold_no_undo_up(person: Person) -> None:
-    from aslseg.errors import AslsegError
     from aslseg.project.edit import remove_cases
 
     logic = person.logic

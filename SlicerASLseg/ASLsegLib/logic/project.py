@@ -27,6 +27,7 @@ from ASLsegLib.scene.case_nodes import (
     is_intact,
     known_as,
     mark_case,
+    name_case,
     note_label,
     note_project,
 )
@@ -175,7 +176,7 @@ class ProjectLogic(LogicBase):
         node = self.case_node(case_id)
         project = rename_case(self.opened(), case_id, name)
         if node is not None:
-            self._mark(node, project, name)
+            name_case(node, project, name)
         self.history.forget_case(case_id)
         return self.updated(project)
 

@@ -36,11 +36,16 @@ def mark_case(node: Any, project: Project, case_id: str) -> None:
         project: The project.
         case_id: Name of the case.
     """
-    node.SetAttribute(CASE, case_id)
-    node.SetAttribute(_IMAGE, _identity(project, case_id))
+    name_case(node, project, case_id)
     node.SetAttribute(_VOXELS, digest_of_voxels(node))
     note_project(node, project)
     note_label(node, "")
+
+
+def name_case(node: Any, project: Project, case_id: str) -> None:
+    """Note how the case that a volume node is is called in its project; nothing else changes."""
+    node.SetAttribute(CASE, case_id)
+    node.SetAttribute(_IMAGE, _identity(project, case_id))
 
 
 def note_project(node: Any, project: Project) -> None:
