@@ -57,6 +57,40 @@ def test_what_was_drawn_in_one_project_is_no_label_of_the_other(logic: Any, seco
     assert np.array_equal(saved(logic.open_project(second)) > 0, lesion_mask(2))
 
 
+def test_the_volume_of_one_project_does_not_become_a_case_of_the_other(
+    logic: Any, second: Path, tmp_path: Path
+) -> None:
+    first, volume = logic.project.folder, ct_of(logic)
+    node = draw(volume, liver=liver_mask())
+    logic.open_project(second)
+    for make in (
+        lambda: logic.add_volume(volume, "more"),
+        lambda: logic.add_volume(volume, folder=tmp_path / "third"),
+        lambda: logic.with_scene(empty_additions(logic.project), [volume]),
+    ):
+        with pytest.raises(AslsegError, match=f"ct is case ct of the project {first}"):
+            make()
+    with pytest.raises(AslsegError, match="no volume that could be added"):
+        logic.with_scene(empty_additions(logic.project))
+    assert [case.id for case in logic.project.cases] == ["ct"]
+    logic.open_project(first)
+    assert logic.case_node("ct") is volume
+    logic.save_label(node)
+
+
+def test_a_file_that_is_shown_as_a_case_of_one_project_is_added_to_another(
+    logic: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ASLsegLib.logic import scene_cases
+
+    first, volume = logic.project.folder, ct_of(logic)
+    plan = logic.plan_project(tmp_path / "third", first / "images")
+    monkeypatch.setattr(scene_cases, "own_file", lambda _: plan.cases[0].image)
+    assert logic.write_plan(plan).folder == tmp_path / "third"
+    logic.open_project(first)
+    assert logic.case_node("ct") is volume
+
+
 def test_the_final_label_of_one_project_is_not_accepted_in_the_other(
     logic: Any, second: Path
 ) -> None:

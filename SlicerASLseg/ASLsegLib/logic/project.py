@@ -25,11 +25,13 @@ from ASLsegLib.scene.case_nodes import (
     find_case,
     forget_case,
     is_intact,
+    is_of_project,
     known_as,
     mark_case,
     name_case,
     note_label,
     note_project,
+    require_free,
 )
 from ASLsegLib.scene.case_removal import remove_if_saved
 from ASLsegLib.scene.moved_cases import move_back, moved_by_mm
@@ -121,10 +123,12 @@ class ProjectLogic(LogicBase):
             wait: Return the project; else None at once.
 
         Raises:
-            SceneError: When no project is open and no folder is given.
+            SceneError: When no project is open and no folder is given, or when the volume is a case
+                of another project.
         """
         place, name = self._place(folder), case_id or projects.good_case_id(volume.GetName())
         volume = working_volume(volume)
+        require_free(volume, place)
         image = own_file(volume) or volume_of(volume)
 
         def show(project: Project) -> Project:
@@ -375,6 +379,9 @@ class ProjectLogic(LogicBase):
             self.history.forget_case(case_id)
 
     def _mark(self, node: Any, project: Project, case_id: str) -> None:
+        """Note that a volume node is a case, unless it is one of another project."""
+        if not is_of_project(node, project):
+            return
         mark_case(node, project, case_id)
         self._verified.add(known_as(node))
 

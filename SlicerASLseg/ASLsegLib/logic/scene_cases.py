@@ -16,7 +16,7 @@ import slicer
 
 from ASLsegLib.logic.export import reference_volume
 from ASLsegLib.logic.project_data import good_case_id
-from ASLsegLib.scene.case_nodes import case_of
+from ASLsegLib.scene.case_nodes import case_of, other_project, require_free
 from ASLsegLib.scene.provenance import source_of
 from ASLsegLib.scene.segments import segment_ids
 from ASLsegLib.scene.shown_labels import shown_geometry
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from aslseg.project.case import CaseFiles
     from aslseg.project.file_facts import FileFacts
     from aslseg.project.plan import Plan
-    from aslseg.project.project import Project
 
 _SCENE = "scene"
 
@@ -52,8 +51,8 @@ class SceneCase:
     facts: dict[Path, FileFacts]
 
 
-def volumes_to_add(project: Project | None) -> list[Any]:
-    """Return the volume nodes that can be cases and are none of a project yet."""
+def volumes_to_add(plan: Plan) -> list[Any]:
+    """Return the volume nodes that can be cases of a plan and are none of a project yet."""
     nodes = list(slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode"))
     copies = [hardened_copy(node) for node in nodes]
     return [
@@ -63,7 +62,8 @@ def volumes_to_add(project: Project | None) -> list[Any]:
         and is_scalar(node)
         and node.GetImageData()
         and not node.GetAttribute("ASLseg.Overlay")
-        and not case_of(node, project)
+        and not case_of(node, plan.project)
+        and other_project(node, plan.folder) is None
     ]
 
 
@@ -75,15 +75,18 @@ def with_scene(plan: Plan, volumes: Sequence[Any] | None = None) -> Plan:
         volumes: Volume nodes; all that can be cases when None.
 
     Raises:
-        SceneError: When there is none, or one cannot be used.
+        SceneError: When there is none, or one cannot be used, also for it is a case of another
+            project.
     """
     from aslseg.project.pairing import FoundCases
     from aslseg.project.plan import with_found
 
-    nodes = volumes_to_add(plan.project) if volumes is None else list(volumes)
+    nodes = volumes_to_add(plan) if volumes is None else list(volumes)
     if not nodes:
         msg = "The scene has no volume that could be added; load volumes first."
         raise SceneError(msg)
+    for node in nodes:
+        require_free(working_volume(node), plan.folder)
     patients = _patients(nodes)
     found = [_scene_case(node, patients[node.GetID()]) for node in nodes]
     facts = {path: known for one in found for path, known in one.facts.items()}

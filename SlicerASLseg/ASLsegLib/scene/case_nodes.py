@@ -145,14 +145,40 @@ def known_as(node: Any) -> tuple[str, str]:
 
 
 def is_of_project(node: Any, project: Project) -> bool:
-    """Tell whether a node is of a project, and of no other one with the same image and name.
+    """Tell whether a node is of a project, and of no other one with the same image and name."""
+    return other_project(node, project.folder) is None
+
+
+def other_project(node: Any, folder: Path) -> Path | None:
+    """Return the folder of the project that a node is a case of; None when it is free.
 
     A project that is not in its folder any more was moved, or the scene comes from elsewhere.
+
+    Args:
+        node: Volume node.
+        folder: Of the project for which it is asked; a case of that one is free, too.
     """
     noted = node.GetAttribute(_PROJECT)
-    if not noted or Path(noted) == project.folder.resolve():
-        return True
-    return not os.path.isfile(Path(noted, PROJECT_FILE))  # noqa: PTH113 - false for what cannot be
+    if not noted or Path(noted) == folder.resolve():
+        return None
+    is_there = os.path.isfile(Path(noted, PROJECT_FILE))  # noqa: PTH113 - false for what cannot be
+    return Path(noted) if is_there else None
+
+
+def require_free(node: Any, folder: Path) -> None:
+    """Make sure that a volume node can become a case of the project in a folder.
+
+    Raises:
+        SceneError: When it is a case of another one: what is drawn on it could not be saved there.
+    """
+    other = other_project(node, folder)
+    if other is not None:
+        msg = (
+            f"{node.GetName()} is case {node.GetAttribute(CASE)} of the project {other}, and what "
+            "is drawn on it belongs there; load its image into the scene once more, and add that "
+            "volume."
+        )
+        raise SceneError(msg)
 
 
 def _identity(project: Project, case_id: str) -> str:
