@@ -29,7 +29,7 @@ from aslseg.data.volume import Labelmap, SameSize
 from aslseg.errors import ImageError, ProjectError, RunError, listed
 from aslseg.events import Monitor
 from aslseg.project.case import Case
-from aslseg.project.labels import check_values, present_values, values_by_name
+from aslseg.project.labels import check_values, plain_name, present_values, values_by_name
 from aslseg.project.organ_masks import mask_at, read_named, with_masks
 from aslseg.project.pairing import labels_by_case
 from aslseg.project.project import Project
@@ -216,7 +216,8 @@ def add_external_labels(
     Raises:
         ProjectError: When there is no such target, or no file is named as a case without a label.
         RunError: When a run has that name.
-        ImageError: When a label map is damaged, or none of the targets is in it.
+        ImageError: When a label map is damaged, none of the targets is in it, or no label map has a
+            value of `called`.
         GeometryMismatchError: When a label map lies elsewhere.
         StorageError: When the project folder cannot be written.
     """
@@ -226,6 +227,8 @@ def add_external_labels(
     files, unused = _find(project, folder)
     if unused:
         monitor.warn(_unused_in_words(unused))
+    if called:
+        _refuse_absent(files.values(), called, monitor)
     others: dict[str, ExternalCase] = {}
     with running(run, monitor):
         number = max(run.best_round, _FIRST)
@@ -307,12 +310,36 @@ def _asked(targets: Sequence[Target], called: Mapping[str, str]) -> dict[str, Ta
     if strange:
         msg = f"'{strange[0]}' is no target of the project; it has {', '.join(known)}."
         raise ProjectError(msg)
-    if len({*called.values()}) < len(called):
+    if len({_value_of(text) or plain_name(text) for text in called.values()}) < len(called):
         msg = "Two targets are called alike in the other model's labels; name each by its own."
         raise ProjectError(msg)
     return (
         {called[name]: known[name] for name in called} if called else {t.name: t for t in targets}
     )
+
+
+def _value_of(text: str) -> int | None:
+    """Return the value that a text is, from 1 to 255; None where it is a name."""
+    return int(text) if text.isascii() and text.isdigit() and 0 < int(text) < 256 else None
+
+
+def _refuse_absent(files: Collection[Path], called: Mapping[str, str], monitor: Monitor) -> None:
+    """Refuse values that no label map has; an organ may lack in one case, and not in all."""
+    present, has_values = np.zeros(256, np.bool_), False
+    for path in monitor.track([file for file in files if file.is_file()], "Looking for values"):
+        labelmap, segments = read_named(path)
+        if not segments:
+            present |= present_values(labelmap)
+            has_values = True
+    for name, text in called.items() if has_values else ():
+        value = _value_of(text)
+        if value is not None and not present[value]:
+            known = ", ".join(str(one) for one in np.flatnonzero(present[1:]) + 1) or "none"
+            msg = (
+                f"No label map has a voxel of {value}, which {name} is said to be; values are "
+                f"{known}. Say which one is {name}, or leave {name} out."
+            )
+            raise ImageError(msg)
 
 
 def _find(project: Project, folder: Path) -> tuple[dict[str, Path], list[Path]]:
@@ -382,10 +409,11 @@ def _read_labels(
         return labelmap, [target.name for target in targets]
     else:
         for text, target in asked.items():
-            if not (text.isascii() and text.isdigit() and 0 < int(text) < len(table)):
+            value = _value_of(text)
+            if value is None:
                 msg = f"{path} names no segments; say by its value, from 1 to 255, what "
                 raise ImageError(msg + f"{target.name} is, and not by '{text}'.")
-            table[int(text)] = target.value
+            table[value] = target.value
     decided = [target.name for target in asked.values() if (table == target.value).any()]
     if not decided:
         names = ", ".join(segment.name for segment in segments[:6])

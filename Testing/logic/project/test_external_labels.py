@@ -152,6 +152,23 @@ def test_values_of_the_other_model_are_told(project: Project, tmp_path: Path) ->
         add_external_labels(project, "other", tmp_path / "out", called={"tumour": "lesion"})
 
 
+def test_a_value_that_no_label_map_has_is_refused(project: Project, tmp_path: Path) -> None:
+    written(tmp_path / "out" / "c2.nii.gz", BOTH)
+    written(tmp_path / "out" / "c3.nii.gz", LIVER)
+    called = {"liver": "1", "tumour": "7"}
+    with pytest.raises(ImageError, match="voxel of 7, which tumour is said to be; values are 1, 2"):
+        add_external_labels(project, "other", tmp_path / "out", called=called)
+    assert not runs_of(project.folder)
+    with pytest.raises(ProjectError, match="called alike"):
+        add_external_labels(
+            project, "other", tmp_path / "out", called={"liver": "1", "tumour": "01"}
+        )
+    run = add_external_labels(
+        project, "other", tmp_path / "out", called={"liver": "1", "tumour": "2"}
+    )
+    assert unknown_targets(project, run, "c3") == frozenset(), "the organ has no tumour"
+
+
 def test_what_the_model_does_not_know_stays_unknown(project: Project, tmp_path: Path) -> None:
     for case_id in ("c2", "c3", "c4"):
         written(tmp_path / "out" / case_id / "liver.nii.gz", LIVER)
