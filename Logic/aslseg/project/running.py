@@ -22,6 +22,8 @@ from aslseg.project.run_folder import RunFolder
 from aslseg.storage import is_disk_full, plain, storage_errors, sweep, unwritable
 
 logger = logging.getLogger(__name__)
+_READERS = ("aslseg.data", "aslseg.project")
+"""Loggers of what reads files of the user."""
 LOCK_PATIENCE_S = 2.0
 """Whoever looks whether a run is being worked on holds its lock for a moment."""
 
@@ -69,7 +71,8 @@ class Recorder:
 def running(folder: RunFolder, monitor: Monitor, **facts: Any) -> Iterator[Monitor]:
     """Hold the run's lock and keep its status true, however the work ends.
 
-    Files that an earlier process of the project left half written are deleted first.
+    Files that an earlier process of the project left half written are deleted first. What is logged
+    as a warning of the user's files meanwhile is told as a notice too.
 
     Raises:
         RunError: When another process works on the run.
@@ -82,9 +85,11 @@ def running(folder: RunFolder, monitor: Monitor, **facts: Any) -> Iterator[Monit
         if folder.status.get("schema_version") != schema_1.SCHEMA_VERSION:
             schema_1.upgrade_run(folder.path)
             facts["schema_version"] = schema_1.SCHEMA_VERSION
+        recording = Recorder(folder, monitor).attached()
         try:
             folder.write_status(state="running", message="", **facts)
-            yield Recorder(folder, monitor).attached()
+            with _warnings_told(recording):
+                yield recording
             folder.write_status(state="done", seconds_left=0)
         except CancelledError as error:
             _note_end(folder, "cancelled", str(error))
@@ -153,6 +158,37 @@ def _logged(folder: RunFolder) -> Iterator[None]:
     finally:
         library.removeHandler(log)
         log.close()
+
+
+class _Notices(logging.Handler):
+    """Tells each warning once as a notice."""
+
+    def __init__(self, monitor: Monitor) -> None:
+        super().__init__(logging.WARNING)
+        self._monitor = monitor
+        self._told: set[str] = set()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Tell it; what cannot be noted, as on a full disk, is in the log."""
+        message = record.getMessage()
+        if record.levelno == logging.WARNING and message not in self._told:
+            self._told.add(message)
+            with suppress(AslsegError, OSError):
+                self._monitor.warn(message)
+
+
+@contextmanager
+def _warnings_told(monitor: Monitor) -> Iterator[None]:
+    """Tell what is logged as a warning of files of the user: with a log, no terminal shows it."""
+    notices = _Notices(monitor)
+    readers = [logging.getLogger(name) for name in _READERS]
+    for reader in readers:
+        reader.addHandler(notices)
+    try:
+        yield
+    finally:
+        for reader in readers:
+            reader.removeHandler(notices)
 
 
 def _note_end(folder: RunFolder, state: str, message: str) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from aslseg.data.images import read_labelmap, write_labelmap, write_volume
-from aslseg.data.volume import Labelmap
+from aslseg.data.volume import Geometry, Labelmap
 from aslseg.errors import ImageError, ProjectError, RunError
 from aslseg.evaluation.lesion_decisions import decide_lesions, numbered_lesions
 from aslseg.events import Event, Monitor, Notice
@@ -167,6 +167,20 @@ def test_a_value_that_no_label_map_has_is_refused(project: Project, tmp_path: Pa
         project, "other", tmp_path / "out", called={"liver": "1", "tumour": "2"}
     )
     assert unknown_targets(project, run, "c3") == frozenset(), "the organ has no tumour"
+
+
+def test_it_is_told_how_much_of_a_label_map_is_left_on_its_image(
+    project: Project, tmp_path: Path
+) -> None:
+    moved = GEOMETRY.ijk_to_ras.copy()
+    moved[0, 3] += 20
+    aside = Geometry((11, *GEOMETRY.shape[1:]), moved)
+    (tmp_path / "out").mkdir()
+    write_labelmap(Labelmap(BOTH[:11], aside), tmp_path / "out" / "c2.nii.gz")
+    told: list[Event] = []
+    add_external_labels(project, "other", tmp_path / "out", monitor=Monitor(told.append))
+    (notice,) = [event for event in told if isinstance(event, Notice)]
+    assert "label 1 keeps 67 % of its volume; label 2 keeps 33 %" in notice.message
 
 
 def test_what_the_model_does_not_know_stays_unknown(project: Project, tmp_path: Path) -> None:
