@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from aslseg.data.masks import box_of
 from aslseg.data.orientation import to_axial
-from aslseg.data.volume import Geometry, Labelmap, SameSize
+from aslseg.data.volume import Geometry, Labelmap, SameSize, Shape3
 from aslseg.errors import GeometryMismatchError
 
 logger = logging.getLogger(__name__)
@@ -121,6 +122,38 @@ def fit_labels(
     return fitted
 
 
+def enlarged(labelmap: Labelmap, other: Labelmap) -> Labelmap:
+    """Return a label map whose grid goes on, as background, as far as another one has labels.
+
+    Args:
+        labelmap: On any grid.
+        other: On the same or another grid, which shares space with it.
+
+    Returns:
+        The same labels; `labelmap` itself where it reaches as far.
+    """
+    box = box_of(other.labels > 0)
+    if box is None:
+        return labelmap
+    edges = np.array([box.start, box.stop]).T[::-1] - 0.5
+    reached = _corners_within(edges, other.geometry, labelmap.geometry)[:, ::-1]
+    before = np.maximum(0, -np.ceil(reached.min(axis=0) - _ROUNDING)).astype(int)
+    last = np.floor(reached.max(axis=0) + _ROUNDING).astype(int)
+    after = np.maximum(0, last + 1 - np.array(labelmap.geometry.shape))
+    if not before.any() and not after.any():
+        return labelmap
+    labels = np.pad(labelmap.labels, np.stack([before, after], axis=1))
+    first = np.eye(4)
+    first[:3, 3] = -before[::-1]
+    depth, height, width = labels.shape
+    shape: Shape3 = (depth, height, width)
+    return Labelmap(labels, Geometry(shape, labelmap.geometry.ijk_to_ras @ first))
+
+
+_ROUNDING = 1e-3
+"""Of voxels: two grids that are one may differ by so much."""
+
+
 _REMEDY = "choose the image that it was drawn on, or correct its origin and directions"
 
 
@@ -228,7 +261,12 @@ def _transformed(points: Points, affine: Points) -> NDArray[np.float64]:
 def _reaches(first: Geometry, second: Geometry) -> bool:
     """Whether the box around `first`, in the index space of `second`, meets `second`."""
     edges = np.array([[-0.5, n - 0.5] for n in first.shape[::-1]])
-    corners = np.array(np.meshgrid(*edges)).reshape(3, -1).T  # (8, 3) as (i, j, k)
-    within = ras_to_ijk(ijk_to_ras(corners, first), second)
+    within = _corners_within(edges, first, second)
     sizes = np.array(second.shape[::-1])
     return bool((within.max(axis=0) > -0.5).all() and (within.min(axis=0) < sizes - 0.5).all())
+
+
+def _corners_within(edges: Points, first: Geometry, second: Geometry) -> NDArray[np.float64]:
+    """Return the corners of a box in `first`, its edges as (3, 2) along (i, j, k), in `second`."""
+    corners = np.array(np.meshgrid(*edges)).reshape(3, -1).T  # (8, 3) as (i, j, k)
+    return ras_to_ijk(ijk_to_ras(corners, first), second)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from aslseg.data.geometry import fit_labels
+from aslseg.data.geometry import enlarged, fit_labels, require_fit
 from aslseg.data.images import read_segments
 from aslseg.data.orientation import axial_labelmap
 from aslseg.data.volume import Labelmap, Mask, SameSize
@@ -88,8 +88,9 @@ def evaluate_folder(
 ) -> list[dict[str, Any]]:
     """Score every label map of a folder against the one of the same name in another.
 
-    Names are compared without ending; a truth on another grid is resampled if it overlaps. What is
-    in one folder alone, a target that no label map has, and a value that no target has, is told.
+    Names are compared without ending; a truth on another grid is resampled if it overlaps, and
+    counts in whole, also where it reaches beyond the prediction's grid. What is in one folder
+    alone, a target that no label map has, and a value that no target has, is told.
 
     Raises:
         ConfigError: When two targets have one name or value.
@@ -111,12 +112,25 @@ def evaluate_folder(
     for name in monitor.track(names, "Scoring"):
         predicted, truth = (_read(files[name], targets) for files in (found, wanted))
         values |= present_values(predicted) | present_values(truth)
-        truth = fit_labels(truth, predicted.geometry, str(wanted[name]), same_size=same_size)
+        predicted, truth = _on_one_grid(predicted, truth, str(wanted[name]), same_size)
         predicted, truth = axial_labelmap(predicted), axial_labelmap(truth)
         rows += score_rows(predicted, truth, targets, {"case": name})
     _tell_absent(targets, values, monitor)
     _tell_strange(targets, values, monitor)
     return rows
+
+
+def _on_one_grid(
+    predicted: Labelmap, truth: Labelmap, name: str, same_size: SameSize
+) -> tuple[Labelmap, Labelmap]:
+    """Return both on the grid of the prediction, which goes on as far as the truth has labels."""
+    grid = predicted.geometry
+    is_empty = not truth.labels.any()
+    require_fit(truth.geometry, grid, name, is_empty=is_empty, same_size=same_size)
+    if truth.geometry.shape == grid.shape and same_size != "header":
+        return predicted, fit_labels(truth, grid, name, same_size=same_size)
+    predicted = enlarged(predicted, truth)
+    return predicted, fit_labels(truth, predicted.geometry, name, same_size="header")
 
 
 def _tell_unpaired(found: Mapping[str, Path], wanted: Mapping[str, Path], monitor: Monitor) -> None:

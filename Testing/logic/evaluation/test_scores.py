@@ -209,3 +209,20 @@ def test_folders_without_a_common_name_are_refused(tmp_path: Path) -> None:
     write_labelmap(TRUTH, tmp_path / "truth" / "b.nii.gz")
     with pytest.raises(ImageError, match="must be named alike"):
         evaluate_folder(tmp_path / "predicted", tmp_path / "truth", LIVER_TARGETS)
+
+
+def test_a_truth_that_reaches_beyond_the_prediction_is_scored_in_whole(tmp_path: Path) -> None:
+    part = Labelmap(
+        TRUTH.labels[:, :, 3:], Geometry((3, 8, 5), GRID.ijk_to_ras @ _moved_by_columns(3))
+    )
+    write_labelmap(part, tmp_path / "part" / "a.nii.gz")
+    write_labelmap(TRUTH, tmp_path / "whole" / "a.nii.gz")
+    for folders in (("part", "whole"), ("whole", "part")):
+        rows = evaluate_folder(*(tmp_path / name for name in folders), LIVER_TARGETS)
+        assert [row["dice"] for row in rows] == [round(2 * 36 / (36 + 48), 4), 1.0], folders
+
+
+def _moved_by_columns(columns: int) -> np.ndarray:
+    affine = np.eye(4)
+    affine[0, 3] = columns
+    return affine
