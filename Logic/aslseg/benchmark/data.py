@@ -19,6 +19,7 @@ from aslseg.events import Monitor
 from aslseg.preprocessing.roi import resample
 from aslseg.project.case import PROJECT_FILE, CaseFiles
 from aslseg.project.create import create_project, select_cases
+from aslseg.project.label_origin import refuse_ai_label
 from aslseg.project.labels import load_labels
 from aslseg.project.patients import refuse_divided, whose, with_dicom_patients
 from aslseg.project.project import Project, open_project
@@ -75,6 +76,7 @@ class BenchmarkData:
         Raises:
             ProjectError: When a name is unknown, a label map is missing, or a patient is held out
                 and trained on.
+            ImageError: When a label map is an AI's that nobody has looked at.
         """
         cases = with_dicom_patients(cases)
         for order in draws.values():
@@ -82,6 +84,8 @@ class BenchmarkData:
         for case in cases:
             if case.id in held_out:
                 _given(case)
+            if case.label is not None:
+                refuse_ai_label(case.label)
         orders = {name: tuple(order) for name, order in draws.items()}
         return cls(tuple(cases), tuple(held_out), orders, tuple(targets))
 

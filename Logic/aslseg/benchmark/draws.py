@@ -72,6 +72,7 @@ def drawn_data(
     Raises:
         ProjectError: When a name is unknown or has two parts to play, a label map is missing, or a
             patient is tested on and trained on.
+        ImageError: When a label map is an AI's that nobody has looked at.
     """
     refuse_unknown("draw", chosen, file.draws)
     _check_orders(file)
@@ -113,6 +114,7 @@ def one_draw(
 
     Raises:
         ProjectError: As `drawn_data`, and when nothing is held out.
+        ImageError: As `drawn_data`.
     """
     if not held_out:
         msg = "No case is held out; name those that the methods are scored on."

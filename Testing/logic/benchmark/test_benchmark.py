@@ -36,7 +36,7 @@ from aslseg.cli.main import app
 from aslseg.config import RunConfig
 from aslseg.data.images import read_labelmap, write_labelmap
 from aslseg.data.volume import Labelmap
-from aslseg.errors import CancelledError, ConfigError, ProjectError, RunError
+from aslseg.errors import CancelledError, ConfigError, ImageError, ProjectError, RunError
 from aslseg.events import Monitor, Progress
 from aslseg.methods import METHODS
 from aslseg.overrides import with_overrides
@@ -302,6 +302,20 @@ def test_a_case_that_cannot_play_its_part_is_refused(
 ) -> None:
     with pytest.raises(ProjectError, match=sentence):
         one_draw(write_patients(tmp_path), held_out, order)
+
+
+@pytest.mark.parametrize("case_id", ["c4", "c0"])
+def test_an_ai_label_map_that_nobody_looked_at_is_neither_truth_nor_learnt(
+    tmp_path: Path, case_id: str
+) -> None:
+    cases = write_patients(tmp_path / "data")[:6]
+    folder = tmp_path / "runs" / "first" / "labels"
+    label = folder / f"{case_id}.nii.gz"
+    write_labelmap(read_labelmap(tmp_path / "data" / "truth0.nii.gz"), label)
+    write_json_atomic(folder / "origin.json", {case_id: "refined, round 1"})
+    given = [replace(case, label=label) if case.id == case_id else case for case in cases]
+    with pytest.raises(ImageError, match=f"{case_id}.nii.gz is an AI label map"):
+        one_draw(given, HELD_OUT)
 
 
 def test_a_patient_who_is_scored_is_not_trained_on(tmp_path: Path) -> None:
