@@ -214,7 +214,8 @@ def add_external_labels(
         The folder with the label maps, which is reviewed as a run is.
 
     Raises:
-        ProjectError: When there is no such target, or no file is named as a case without a label.
+        ProjectError: When there is no such target, no file is named as a case without a label, or
+            two masks of a case are of one target.
         RunError: When a run has that name.
         ImageError: When a label map is damaged, none of the targets is in it, or no label map has a
             value of `called`.

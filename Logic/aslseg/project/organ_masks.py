@@ -108,8 +108,9 @@ def find_organ_masks(images: Mapping[str, Path], name: str, source: Path) -> dic
     if not source.is_dir():
         msg = f"{source} is no folder; give the folder with the masks of {name}."
         raise ProjectError(msg)
-    places = {path: mask for path in sorted(source.iterdir()) if (mask := mask_at(path, name))}
-    found = {name: places[path] for name, path in labels_by_case(images, list(places)).items()}
+    places = {path: masks for path in sorted(source.iterdir()) if (masks := _masks_at(path, name))}
+    fitting = labels_by_case(images, list(places))
+    found = {case_id: _only(places[path], name) for case_id, path in fitting.items()}
     if not found:
         example = stem_of(Path(next(iter(images), "case")))
         msg = (
@@ -121,16 +122,38 @@ def find_organ_masks(images: Mapping[str, Path], name: str, source: Path) -> dic
 
 
 def mask_at(path: Path, name: str) -> Path | None:
-    """Return a file, or the structure's file in a folder of TotalSegmentator; None for others."""
+    """Return a file, or the structure's file in a folder of TotalSegmentator; None for others.
+
+    Raises:
+        ProjectError: When a folder has several files of the structure.
+    """
+    found = _masks_at(path, name)
+    return _only(found, name) if found else None
+
+
+def _masks_at(path: Path, name: str) -> list[Path]:
+    """List a file, or the files of a structure in a folder of TotalSegmentator."""
     if path.name.startswith("."):
-        return None
+        return []
     if path.is_file():
-        return path if suffix_of(path) in SUFFIXES else None
-    for folder in (path, path / "segmentations"):
-        for file in sorted(folder.iterdir()) if folder.is_dir() else ():
-            if suffix_of(file) and plain_name(stem_of(file)) == plain_name(name):
-                return file
-    return None
+        return [path] if suffix_of(path) in SUFFIXES else []
+    return [
+        file
+        for folder in (path, path / "segmentations")
+        for file in (sorted(folder.iterdir()) if folder.is_dir() else ())
+        if suffix_of(file) and plain_name(stem_of(file)) == plain_name(name)
+    ]
+
+
+def _only(masks: Sequence[Path], name: str) -> Path:
+    """Return the only mask, or refuse several."""
+    if len(masks) > 1:
+        msg = (
+            f"{masks[0]} and {masks[1].relative_to(masks[0].parent)} both are masks of {name} by "
+            "name; leave one of them in the folder."
+        )
+        raise ProjectError(msg)
+    return masks[0]
 
 
 def read_organ_mask(

@@ -16,6 +16,7 @@ from aslseg.errors import GeometryMismatchError, ImageError, ProjectError
 from aslseg.project.case import CaseFiles
 from aslseg.project.create import add_cases, create_project
 from aslseg.project.edit import rename_case
+from aslseg.project.external_labels import add_external_labels
 from aslseg.project.organ_masks import (
     find_organ_masks,
     read_organ_mask,
@@ -84,6 +85,20 @@ def test_masks_are_found_as_label_maps_and_totalsegmentator_name_them(
     a_mask(masks / name.replace("liver", "spleen").replace("Liver", "spleen")).touch()
     images = {"a": Path("ct/a_0000.nii.gz"), "b": Path("ct/b_0000.nii.gz")}
     assert find_organ_masks(images, "liver", masks) == {"a": path}
+
+
+@pytest.mark.parametrize("other", ["a/segmentations/liver.nii.gz", "a/Liver.nrrd"])
+def test_two_masks_of_one_organ_in_a_folder_are_refused(
+    project: Project, tmp_path: Path, other: str
+) -> None:
+    masks = tmp_path / "masks"
+    for name in ("a/liver.nii.gz", other):
+        a_mask(masks / name)
+        a_mask(masks / name.replace("a/", "b/", 1))
+    with pytest.raises(ProjectError, match=r"liver\..* both are masks of liver by name; leave one"):
+        find_organ_masks({"a": Path("ct/a.nii.gz")}, "liver", masks)
+    with pytest.raises(ProjectError, match="both are masks of liver by name; leave one"):
+        add_external_labels(project, "TotalSegmentator", masks)
 
 
 def test_masks_that_are_named_as_no_image_are_refused(tmp_path: Path) -> None:
