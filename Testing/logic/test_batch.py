@@ -424,6 +424,21 @@ def test_folders_that_cannot_be_used_are_told_before_any_work(
     assert bright.seen == []
 
 
+def test_volumes_whose_label_maps_would_share_a_file_are_refused(
+    run: RunFolder, bright: Bright, ct: Path, tmp_path: Path
+) -> None:
+    shutil.move(ct / "p2.nii.gz", ct / "p1.specialist.nii.gz")
+    words = r"p1 and p1\.specialist would both be written to p1\.specialist\.nii\.gz; rename one"
+    with pytest.raises(StorageError, match=words):
+        segment_folder(run, ct, tmp_path / "out", FolderOptions(predictions=True))
+    assert bright.seen == []
+    segment_folder(run, ct, tmp_path / "out")
+    shutil.move(ct / "p1.nii.gz", tmp_path / "p1.nii.gz")
+    only_p1 = [tmp_path / "p1.nii.gz"]
+    with pytest.raises(StorageError, match=r"p1\.specialist and p1 would both be written to"):
+        segment_folder(run, only_p1, tmp_path / "out", FolderOptions(predictions=True))
+
+
 def test_the_time_left_is_that_of_the_voxels_left(monkeypatch: pytest.MonkeyPatch) -> None:
     seconds = [0.0]
     monkeypatch.setattr(batch.time, "monotonic", lambda: seconds[0])

@@ -226,12 +226,13 @@ def open_segmented_folder(
         FilesThereError: When files are in the way that this program did not write, or the folder
             holds label maps or images and no call has written to it yet.
         StorageError: When the folder is one of the project, has label maps of other targets, or
-            cannot be read.
+            cannot be read, or two volumes would share a file.
     """
     names = [name for volume in volumes for name in _files(volume, predictions=predictions)]
     before = check_place(project, path, FORMAT, [*names, CASES, LESIONS], replace=replace)
     if before is None and not replace:
         _refuse_others(path)
+    _refuse_shared(volumes, {} if before is None else before.cases, predictions=predictions)
     runs = {} if before is None else before.runs
     origin = Origin(
         format=FORMAT,
@@ -263,6 +264,23 @@ def _refuse_others(path: Path) -> None:
             "maps would lie among them unnoticed; choose another folder, or let it be so (--force)."
         )
         raise FilesThereError(msg)
+
+
+def _refuse_shared(
+    volumes: Collection[str], earlier: Mapping[str, CaseOrigin], *, predictions: bool
+) -> None:
+    """Refuse volumes that would be written to one file, as `a` with `a.specialist` would."""
+    kept = [name for name in earlier if name not in volumes]
+    owners = {file: name for name in kept for file in earlier[name].files}
+    for volume in volumes:
+        for file in _files(volume, predictions=predictions):
+            owner = owners.setdefault(file, volume)
+            if owner != volume:
+                msg = (
+                    f"{owner} and {volume} would both be written to {file}; rename one of the "
+                    "images, or segment them into two folders."
+                )
+                raise StorageError(msg)
 
 
 def _files(name: str, *, predictions: bool) -> list[str]:
