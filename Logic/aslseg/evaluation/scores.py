@@ -178,7 +178,7 @@ def _label_files(folder: Path) -> dict[str, Path]:
     files: dict[str, Path] = {}
     for path in sorted(folder.iterdir()) if folder.is_dir() else []:
         ending = next((e for e in LABEL_ENDINGS if path.name.endswith(e)), None)
-        if ending is not None:
+        if ending is not None and not path.name.startswith("."):
             other = files.setdefault(path.name[: -len(ending)], path)
             if other != path:
                 msg = f"{other} and {path.name} have one name; leave one of them in the folder."

@@ -196,6 +196,12 @@ def test_progress_is_told_and_stopping_obeyed(folders: tuple[Path, Path]) -> Non
         evaluate_folder(*folders, LIVER_TARGETS, monitor)
 
 
+def test_hidden_files_are_no_label_maps(folders: tuple[Path, Path]) -> None:
+    for folder in folders:
+        (folder / "._a.nii.gz").write_bytes(b"\0\5\x16\7")
+    assert {row["case"] for row in evaluate_folder(*folders, LIVER_TARGETS)} == {"a", "b"}
+
+
 def test_a_folder_without_label_maps_is_named(tmp_path: Path, folders: tuple[Path, Path]) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(ImageError, match="empty holds no label map"):
