@@ -7,6 +7,7 @@ from pathlib import Path
 
 from aslseg.data.images import write_labelmap
 from aslseg.data.volume import Labelmap, Mask
+from aslseg.errors import ProjectError
 from aslseg.project.case import Case
 from aslseg.storage import write_json_atomic
 from aslseg.targets import Target, numbered_labels
@@ -15,6 +16,26 @@ ENDING = ".nii.gz"
 DESCRIPTION = "dataset.json"
 CT, OTHER = "CT", "image"
 """Names of the channel: nnU-Net normalises `CT` alike in all images, others each by itself."""
+
+
+BACKGROUND, IGNORE = "background", "ignore"
+"""Names of labels that have a meaning of their own for nnU-Net."""
+
+
+def refuse_reserved(targets: Sequence[Target]) -> None:
+    """Refuse targets whose names nnU-Net takes for what is none.
+
+    Raises:
+        ProjectError: Naming the first one.
+    """
+    for target in targets:
+        if target.name in (BACKGROUND, IGNORE):
+            msg = (
+                f"nnU-Net keeps the name '{target.name}' for voxels of no target, and the target "
+                "of that name would not be trained; make the project anew with another name of it "
+                "(--target), or export another format (--format nifti)."
+            )
+            raise ProjectError(msg)
 
 
 def image_name(case: Case, *, is_train: bool) -> str:
@@ -54,8 +75,8 @@ def write_description(
         has_ignored: Whether a label map has ignored voxels; nnU-Net then leaves them out of loss
             and scores.
     """
-    names = ["background", *(target.name for target in targets)]
-    labels = {name: value for value, name in enumerate([*names, *["ignore"] * has_ignored])}
+    names = [BACKGROUND, *(target.name for target in targets)]
+    labels = {name: value for value, name in enumerate([*names, *[IGNORE] * has_ignored])}
     description = {
         "channel_names": {"0": channel},
         "labels": labels,

@@ -147,8 +147,8 @@ def export_project(
         monitor: Gets progress; can stop it, and nothing is left behind then.
 
     Raises:
-        ProjectError: When no case has a label map, none of the images is DICOM for `dicom_seg`, or
-            a name is no case.
+        ProjectError: When no case has a label map, none of the images is DICOM for `dicom_seg`, a
+            name is no case, or nnU-Net keeps the name of a target for itself.
         RunError: When there is no such run.
         ImageError: When a file cannot be read.
         FilesThereError: When files are in the way that this program did not write, or that are of
@@ -164,6 +164,8 @@ def export_project(
     names = [name for label in found for name in _files_of(current, label, options.format)]
     if options.format == "dicom_seg" and not names:
         raise ProjectError(_NO_DICOM)
+    if is_whole:
+        nnunet.refuse_reserved(current.targets)
     tables = [CASES, LESIONS, *[nnunet.DESCRIPTION] * is_whole]
     before = check_place(
         current, folder, options.format, [*names, *tables], replace=options.replace

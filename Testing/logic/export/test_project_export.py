@@ -100,6 +100,18 @@ def test_a_project_becomes_an_nnunet_data_set(tmp_path: Path, a_project: Path) -
         assert read_volume(image).geometry.matches(project.load_image(case).geometry)
 
 
+@pytest.mark.parametrize("name", ["background", "ignore"])
+def test_a_target_that_is_called_as_nnunet_calls_what_is_none_is_refused(
+    tmp_path: Path, name: str
+) -> None:
+    write_case(tmp_path / "a.nii.gz", tmp_path / "a-label.nii.gz")
+    targets = (Target(name=name, value=1),)
+    project = create_project(tmp_path / "project", cases_from_folder(tmp_path), targets)
+    with pytest.raises(ProjectError, match=f"nnU-Net keeps the name '{name}'"):
+        export_project(project, tmp_path / "out", NNUNET)
+    assert not (tmp_path / "out").exists()
+
+
 def test_images_without_values_below_zero_are_no_ct_to_nnunet(tmp_path: Path) -> None:
     images = tmp_path / "mri"
     voxels = np.full(GEOMETRY.shape, 300, np.int16)
