@@ -2,12 +2,14 @@
 
 Columns of `cases.csv` after `CASE_COLUMNS`, for each target T: `T_ml`; `T_percent_of_P` where it
 lies inside P (the tumour burden); and where it holds no other target `T_lesions`, their number, and
-`T_longest_axial_mm`, the largest axial diameter among them. The volume of a target has that of what
-lies inside of it. `evaluation.measurements` defines them. What is not known is empty.
+`T_longest_axial_mm`, the largest axial diameter among them. T is the target's name with `_` for
+spaces, or as it is where another target would have the same columns. The volume of a target has
+that of what lies inside of it. `evaluation.measurements` defines them. What is not known is empty.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -45,12 +47,12 @@ Row = dict[str, Any]
 def case_columns(targets: Sequence[Target]) -> list[str]:
     """Return the columns of `cases.csv`."""
     parents = {target.inside for target in targets}
-    columns = list(CASE_COLUMNS)
+    columns, words = list(CASE_COLUMNS), _words(targets)
     for target in targets:
-        name = _word(target.name)
+        name = words[target.name]
         columns.append(f"{name}_ml")
         if target.inside:
-            columns.append(f"{name}_percent_of_{_word(target.inside)}")
+            columns.append(f"{name}_percent_of_{words[target.inside]}")
         if target.name not in parents:
             columns += [f"{name}_lesions", f"{name}_longest_axial_mm"]
     return columns
@@ -80,13 +82,14 @@ def measured_rows(
     """
     lesions = measure_lesions(labelmap, targets, image=image)
     row: Row = {name: facts.get(name, "") for name in CASE_COLUMNS}
+    words = _words(targets)
     for target, one in zip(targets, measure_targets(labelmap, targets, lesions), strict=True):
         if one.target in unknown:
             continue
-        name = _word(one.target)
+        name = words[one.target]
         row[f"{name}_ml"] = _text(one.volume_ml, 2)
         if target.inside:
-            row[f"{name}_percent_of_{_word(target.inside)}"] = _text(one.percent_of_parent, 2)
+            row[f"{name}_percent_of_{words[target.inside]}"] = _text(one.percent_of_parent, 2)
         if one.lesions is not None:
             row[f"{name}_lesions"] = one.lesions
             row[f"{name}_longest_axial_mm"] = _text(one.longest_axial_mm, 1)
@@ -139,8 +142,11 @@ def write_tables(
     write_table(folder / LESIONS, LESION_COLUMNS, lesions)
 
 
-def _word(name: str) -> str:
-    return name.replace(" ", "_")
+def _words(targets: Sequence[Target]) -> dict[str, str]:
+    """Return what columns call each target, by its name."""
+    words = {target.name: target.name.replace(" ", "_") for target in targets}
+    counts = Counter(words.values())
+    return {name: word if counts[word] == 1 else name for name, word in words.items()}
 
 
 def _text(value: float | None, digits: int) -> str:

@@ -112,6 +112,16 @@ def test_a_target_that_is_called_as_nnunet_calls_what_is_none_is_refused(
     assert not (tmp_path / "out").exists()
 
 
+def test_targets_that_differ_in_a_space_alone_have_columns_of_their_own(tmp_path: Path) -> None:
+    write_case(tmp_path / "a.nii.gz", tmp_path / "a-label.nii.gz")
+    targets = (Target(name="left kidney", value=1), Target(name="left_kidney", value=2))
+    project = create_project(tmp_path / "project", cases_from_folder(tmp_path), targets)
+    export_project(project, tmp_path / "out", ExportOptions(format="tables"))
+    row = rows(tmp_path / "out" / "cases.csv")["a"]
+    assert (row["left kidney_ml"], row["left_kidney_ml"]) == ("0.02", "0.00")
+    assert (row["left kidney_lesions"], row["left_kidney_lesions"]) == ("1", "0")
+
+
 def test_images_without_values_below_zero_are_no_ct_to_nnunet(tmp_path: Path) -> None:
     images = tmp_path / "mri"
     voxels = np.full(GEOMETRY.shape, 300, np.int16)
