@@ -28,6 +28,7 @@ from aslseg.project.run_data import (
     check_masks,
     data_of_now,
     note_images,
+    note_training_cases,
     refuse_other_images,
     refuse_other_roles,
     validation_digest,
@@ -292,6 +293,8 @@ def _run(
             given = list(project.given_organs)
             started = _take_start_labels(project, folder)
             folder.write_status(retrained_rounds=[1], given_targets=given, **started, **known)
+        if more or is_new:
+            note_training_cases(project, folder)
         check_masks(project, folder, recording)
         config = folder.config
         facts = {"method": config.method, "sam": config.sam.model, "orientation": ORIENTATION}

@@ -70,6 +70,11 @@ def note_images(project: Project, folder: RunFolder) -> None:
     folder.write_status(images={**folder.images, **now})
 
 
+def note_training_cases(project: Project, folder: RunFolder) -> None:
+    """Note the cases that a run trains on from here on, with and without a label map."""
+    folder.write_status(training_cases=[c.id for c in project.cases if c.split == "train"])
+
+
 def refuse_other_images(project: Project, folder: RunFolder) -> None:
     """Refuse to go on with other images than those that a run has seen.
 
@@ -94,8 +99,10 @@ def refuse_other_roles(project: Project, folder: RunFolder, *, is_resumed: bool)
             from it would be scored on it.
     """
     splits = {case.id: case.split for case in open_project(project.folder).cases}
-    learnt = [name for name in folder.status.get("label_digests", {}) if "/" not in name]
-    for name in learnt:
+    status = folder.status
+    learnt = [name for name in status.get("label_digests", {}) if "/" not in name]
+    others = status.get("training_cases", ()) if is_resumed else ()
+    for name in (*learnt, *others):
         if splits.get(name) == "train":
             continue
         if is_resumed:

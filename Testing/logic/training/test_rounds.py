@@ -772,6 +772,8 @@ LEARNS = "'a' learns from case c0, which is no case to train on"
     [
         ("removed", LEARNS),
         ("validates", LEARNS),
+        ("unlabelled one removed", LEARNS.replace("c0", "c3")),
+        ("unlabelled one validates", LEARNS.replace("c0", "c3")),
         ("mask taken away", "'a' began with the mask .*c2.* which is no case's any more"),
     ],
 )
@@ -792,10 +794,11 @@ def test_a_run_does_not_go_on_without_what_it_learns_from(
     project = a_tiny_project(tmp_path).set_organ_masks("liver", {"c2": mask})
     with pytest.raises(CancelledError):
         start_run(project, tiny_config(method="double", rounds=2), run_id="a")
-    if change == "removed":
-        remove_cases(project, ["c0"])
-    elif change == "validates":
-        assign(project, splits={"c0": "validation"})
+    case_id = "c3" if "unlabelled" in change else "c0"
+    if "removed" in change:
+        remove_cases(project, [case_id])
+    elif "validates" in change:
+        assign(project, splits={case_id: "validation"})
     else:
         project.set_organ_masks("liver", {"c2": None})
     now = open_project(project.folder)
