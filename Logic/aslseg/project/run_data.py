@@ -15,6 +15,7 @@ from aslseg.events import Monitor
 from aslseg.project.lock import changing
 from aslseg.project.project import Project, open_project, validated
 from aslseg.project.run_folder import RunFolder, saw_another
+from aslseg.project.run_tables import read_reliability
 from aslseg.storage import inside, sha256_of
 from aslseg.targets import cascade_stages, is_given
 
@@ -101,7 +102,7 @@ def refuse_other_roles(project: Project, folder: RunFolder, *, is_resumed: bool)
     splits = {case.id: case.split for case in open_project(project.folder).cases}
     status = folder.status
     learnt = [name for name in status.get("label_digests", {}) if "/" not in name]
-    others = status.get("training_cases", ()) if is_resumed else ()
+    others = status.get("training_cases", ()) if is_resumed else _labelled_and_learnt(folder)
     for name in (*learnt, *others):
         if splits.get(name) == "train":
             continue
@@ -117,6 +118,15 @@ def refuse_other_roles(project: Project, folder: RunFolder, *, is_resumed: bool)
                 "would flatter its score; give it its role of train back, or start a new run."
             )
             raise RunError(msg)
+
+
+def _labelled_and_learnt(folder: RunFolder) -> list[str]:
+    """List the cases of which a run has learnt an AI label: its own, or that it began with."""
+    learnt, number = list(folder.status.get("start_targets", {})), 1
+    while folder.round(number + 1).exists():
+        learnt += [row.case for row in read_reliability(folder.round(number)) if row.accepted]
+        number += 1
+    return list(dict.fromkeys(learnt))
 
 
 def check_masks(project: Project, folder: RunFolder, monitor: Monitor) -> None:

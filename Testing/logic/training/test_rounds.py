@@ -35,6 +35,7 @@ from aslseg.project.run_folder import RunFolder, create_run
 from aslseg.project.run_tables import (
     CROSS_VALIDATION_COLUMNS,
     METRIC_COLUMNS,
+    RELIABILITY,
     RELIABILITY_COLUMNS,
     write_table,
 )
@@ -810,6 +811,31 @@ def test_a_run_does_not_go_on_without_what_it_learns_from(
     else:
         with pytest.raises(RunError, match="'a' has learnt from case c0, which is to check on now"):
             continue_run(now, "a")
+
+
+def test_a_run_is_not_checked_on_what_it_has_labelled_and_learnt_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inner = a_method([0.5, 0.6, 0.7])
+
+    def judging(context: RunContext, this: Round) -> RoundOutcome:
+        accepted = f"c{min(2 + this.number, 4)}"  # no later round has learnt what round 2 accepted
+        empty = dict.fromkeys(RELIABILITY_COLUMNS, "")
+        rows = [{**empty, "round": this.number, "case": accepted, "score": 1, "accepted": True}]
+        write_table(this.folder / RELIABILITY, RELIABILITY_COLUMNS, rows)
+        return inner(context, this)
+
+    monkeypatch.setitem(METHODS, "double", judging)
+    monkeypatch.setattr(runs, "restore_outcome", lambda *_: RoundOutcome({}, {}, 0.5))
+    project = a_tiny_project(tmp_path)
+    start_run(project, tiny_config(method="double", rounds=2), run_id="a")
+    for number in (3, 4):
+        project.save_label(f"c{number}", a_patient(number)[1])
+        project = assign(open_project(project.folder), splits={f"c{number}": "validation"})
+    with pytest.raises(RunError, match="'a' has learnt from case c3, which is to check on now"):
+        continue_run(project, "a")
+    project = assign(project, splits={"c3": "train"})
+    assert continue_run(project, "a").score_of(3) == 0.7
 
 
 # --- What cannot start --------------------------------------------------------------------------
