@@ -307,15 +307,14 @@ def masks(
             images = {one.id: opened.image_path(one) for one in chosen}
             found = find_organ_masks(images, organ, source)
             given = [{name: path} for name, path in found.items()]
-            if not replace:
-                others = [
-                    name
-                    for one in monitor.track(given, f"Comparing masks of {organ}")
-                    for name in opened.other_organ_masks(organ, one, same_size=same_size.value)
-                ]
-                if others:
-                    raise ProjectError(another_mask(organ, others))
-            for one in monitor.track(given, f"Reading masks of {organ}"):
+            others = [
+                name
+                for one in monitor.track(given, f"Reading masks of {organ}")
+                for name in opened.other_organ_masks(organ, one, same_size=same_size.value)
+            ]
+            if others and not replace:
+                raise ProjectError(another_mask(organ, others))
+            for one in monitor.track(given, f"Keeping masks of {organ}"):
                 opened = opened.set_organ_masks(
                     organ, one, same_size=same_size.value, replace=replace
                 )

@@ -480,17 +480,18 @@ class Project(Settings):
     def other_organ_masks(
         self, name: str, masks: Mapping[str, Labelmap | Path], *, same_size: SameSize = "refuse"
     ) -> list[str]:
-        """Return the cases that have another mask of an organ than the one that is given.
+        """Read masks of an organ, and return the cases that have another one than is given.
 
-        Arguments and errors are those of `set_organ_masks`.
+        Arguments and errors are those of `set_organ_masks`; nothing is changed. Where it returns
+        no case, all of these masks can be kept.
         """
         organ, others = organ_of(self.targets, name), []
         for case_id, mask in masks.items():
             case = self.case(case_id)
-            if name in case.masks:
-                checked = self._checked_mask(case, organ, mask, same_size)
-                if is_other_mask(inside(self.folder, case.masks[name]), checked):
-                    others.append(case_id)
+            checked = self._checked_mask(case, organ, mask, same_size)
+            had = name in case.masks
+            if had and is_other_mask(inside(self.folder, case.masks[name]), checked):
+                others.append(case_id)
         return others
 
     def _free_place(self, organ: Target, case_id: str) -> Path:

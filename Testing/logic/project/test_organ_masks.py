@@ -215,6 +215,20 @@ def test_the_command_replaces_no_mask_unasked(project: Project, tmp_path: Path) 
     assert np.array_equal(read_labelmap(kept).labels > 0, ORGAN)
 
 
+@pytest.mark.parametrize("options", [[], ["--replace"]])
+def test_the_command_gives_all_masks_or_none(
+    project: Project, tmp_path: Path, options: list[str]
+) -> None:
+    smaller = ORGAN.copy()
+    smaller[1] = False
+    project.set_organ_masks("liver", {"a": None})
+    a_mask(tmp_path / "new" / "a.nii.gz", smaller)
+    a_mask(tmp_path / "new" / "b.nii.gz", np.zeros_like(ORGAN))
+    refused = aslseg("masks", project.folder, "liver", tmp_path / "new", *options)
+    assert (refused.exit_code, "b.nii.gz is an empty mask" in refused.output) == (1, True)
+    assert open_project(project.folder).case("a").masks == {}
+
+
 def test_the_command_takes_no_mask_away_unasked(project: Project, tmp_path: Path) -> None:
     words = ["masks", str(project.folder), "liver"]
     for wrong in (words, [*words, str(tmp_path), "--remove"]):
