@@ -42,9 +42,11 @@ from aslseg.benchmark.experiments import (
 )
 from aslseg.benchmark.presets import BenchmarkPreset
 from aslseg.benchmark.tables import Tables, write_tables
+from aslseg.data.images import stamp_of
 from aslseg.errors import AslsegError, CancelledError, RunError
 from aslseg.events import CancelToken, Monitor, Progress
 from aslseg.methods import training_of
+from aslseg.project.image_digests import digest_of
 from aslseg.reading import read_object
 from aslseg.storage import sha256_of, write_json_atomic
 
@@ -238,12 +240,13 @@ def _check(setup: BenchmarkSetup, experiments: Sequence[Experiment]) -> None:
 
 
 def _refuse_other_benchmark(setup: BenchmarkSetup) -> None:
-    """Refuse a folder whose finished experiments are not of these cases, labels and draws."""
+    """Refuse a folder whose finished experiments are not of these cases, files and draws."""
     path, remedy = _facts_path(setup), "choose a new folder"
     if not path.exists():
         return
     before, now = read_object(path, RunError, remedy), _facts(setup)
     draws, label_maps = before.pop("draws", {}), before.pop("label_maps", None)
+    images = before.pop("images", {})
     if before != now:
         msg = f"{path} is of other cases or settings; {remedy}."
         raise RunError(msg)
@@ -257,6 +260,10 @@ def _refuse_other_benchmark(setup: BenchmarkSetup) -> None:
     if label_maps is not None and label_maps != _label_maps(setup):
         msg = f"{path} is of other label maps than those that the cases have now; {remedy}."
         raise RunError(msg)
+    for name, (_, digest) in _images(setup, images).items() if images else ():
+        if images[name][1] != digest:
+            msg = f"{path} is of another image of case {name} than there is now; {remedy}."
+            raise RunError(msg)
 
 
 def _prepared(
@@ -273,7 +280,8 @@ def _prepared(
     before = read_object(path, RunError, "choose a new folder") if path.exists() else {}
     draws = {**before.get("draws", {}), **_draws(setup)}
     label_maps = before.get("label_maps") or _label_maps(setup)  # `_check` saw that they are these
-    facts = {**_facts(setup), "draws": draws, "label_maps": label_maps}
+    images = _images(setup, before.get("images", {}))
+    facts = {**_facts(setup), "draws": draws, "label_maps": label_maps, "images": images}
     write_json_atomic(path, facts)
     return setup
 
@@ -293,6 +301,15 @@ def _draws(setup: BenchmarkSetup) -> dict[str, list[str]]:
 def _label_maps(setup: BenchmarkSetup) -> dict[str, str]:
     """Return the digest of each label map, by case."""
     return {case.id: sha256_of(case.label) for case in setup.data.cases if case.label is not None}
+
+
+def _images(setup: BenchmarkSetup, known: Mapping[str, list[str]]) -> dict[str, list[str]]:
+    """Return stamp and digest of each image, by case; the known digest where the stamp is known."""
+    found = {}
+    for case in setup.data.cases:
+        stamp, before = stamp_of(case.image), known.get(case.id, ["", ""])
+        found[case.id] = before if before[0] == stamp else [stamp, digest_of(case.image)]
+    return found
 
 
 def _run(setup: BenchmarkSetup, experiments: Sequence[Experiment], monitor: Monitor) -> None:

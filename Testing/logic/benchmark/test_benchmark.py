@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -34,7 +35,7 @@ from aslseg.benchmark.scoring import CasePrediction, with_lesion_rule
 from aslseg.benchmark.tables import Tables, value_lines
 from aslseg.cli.main import app
 from aslseg.config import RunConfig
-from aslseg.data.images import read_labelmap, write_labelmap
+from aslseg.data.images import read_labelmap, write_labelmap, write_volume
 from aslseg.data.volume import Labelmap
 from aslseg.errors import CancelledError, ConfigError, ImageError, ProjectError, RunError
 from aslseg.events import Monitor, Progress
@@ -47,7 +48,7 @@ from aslseg.storage import write_json_atomic
 from aslseg.targets import LIVER_TARGETS
 from command_line import aslseg
 from tiny_benchmark import HELD_OUT, a_preset, an_experiment, data_in
-from tiny_project import GEOMETRY, write_patients
+from tiny_project import GEOMETRY, a_patient, write_patients
 from whole_runs import contents, use_small_sam
 
 SPECIALISTS = ("supervised", "mean_teacher")
@@ -523,12 +524,32 @@ def test_label_maps_of_a_finished_experiment_stay_the_same(
     assert contents(folder) == before
 
 
+def test_images_of_a_finished_experiment_stay_the_same(
+    tables: Tables, data: BenchmarkData, tmp_path: Path
+) -> None:
+    folder, preset = tables.setup.folder, tables.setup.preset
+    before = contents(folder)
+    for case in data.cases:
+        shutil.copyfile(case.image, tmp_path / case.image.name)
+    moved = [replace(case, image=tmp_path / case.image.name) for case in data.cases]
+    assert run_benchmark(folder, replace(data, cases=tuple(moved)), preset, ROWS).results
+    assert contents(folder).keys() == before.keys(), "the same content in another place"
+    for name in (HELD_OUT[0], data.draws["given"][0]):
+        image = next(case.image for case in moved if case.id == name)
+        write_volume(a_patient(21)[0], image)
+        with pytest.raises(RunError, match=f"another image of case {name} than there is now"):
+            run_benchmark(folder, replace(data, cases=tuple(moved)), preset, ROWS)
+        shutil.copyfile(next(case.image for case in data.cases if case.id == name), image)
+    run_benchmark(folder, data, preset, ROWS)
+    assert contents(folder) == before
+
+
 def test_a_folder_of_an_earlier_version_notes_its_draws_and_label_maps(
     tables: Tables, data: BenchmarkData
 ) -> None:
     path = tables.setup.folder / "benchmark.json"
     facts = json.loads(path.read_text(encoding="utf-8"))
-    bare = {name: facts[name] for name in facts if name not in ("draws", "label_maps")}
+    bare = {name: facts[name] for name in facts if name not in ("draws", "label_maps", "images")}
     write_json_atomic(path, bare)
     run_benchmark(tables.setup.folder, data, tables.setup.preset, ROWS)
     assert json.loads(path.read_text(encoding="utf-8")) == facts
