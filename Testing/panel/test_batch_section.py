@@ -76,6 +76,28 @@ def test_cases_are_exported_and_nothing_is_replaced_unasked(
     assert (out / f"{first}.nii.gz").read_bytes() != b"mine"
 
 
+def test_cases_that_are_chosen_to_be_exported_stay_so_when_the_list_changes(
+    panel: Any, project: Path
+) -> None:
+    logic, table = panel.logic, panel.ui.exportCasesTable
+    logic.open_project(project)
+    names = [case.id for case in logic.project.cases]
+
+    def chosen() -> list[str]:
+        run_event_loop(0.1)
+        return sorted(item.text() for item in table.selectedItems())
+
+    for row in (1, 2):
+        table.item(row, 0).setSelected(True)
+    assert chosen() == names[1:]
+    logic.rename_case(names[2], "last")
+    assert chosen() == sorted([names[1], "last"])
+    logic.remove_cases(names[0])
+    assert chosen() == sorted([names[1], "last"])
+    logic.remove_cases("last")
+    assert chosen() == [names[1]]
+
+
 def test_leave_to_replace_is_for_the_folder_and_the_project_that_were_asked_about(
     widget: Any, project: Path, tmp_path: Path, dialogs: Any
 ) -> None:

@@ -109,15 +109,13 @@ class BatchSection(Section):
     def export(self) -> None:
         """Export the chosen cases, or all."""
         ui = self.ui
-        rows = {item.row() for item in ui.exportCasesTable.selectedItems()}
-        names = [ui.exportCasesTable.item(row, 0).text() for row in sorted(rows)]
         labels = ui.exportLabelsSelector.currentData
         export = partial(
             self.logic.export_project,
             _folder(ui.exportFolderEdit),
             format=ui.exportFormatSelector.currentData,
             labels=labels,
-            cases=names or None,
+            cases=self._chosen() or None,
             run_id=self._run() if labels == "all" else None,
             wait=False,
         )
@@ -169,15 +167,25 @@ class BatchSection(Section):
         chosen = self.panel.parameters.run if self.panel.parameters else ""
         return self.logic.usable_run(chosen) if self.logic.project else None
 
+    def _chosen(self) -> list[str]:
+        """Return the cases that are chosen to be exported."""
+        return [item.text() for item in self.ui.exportCasesTable.selectedItems()]
+
     def _list_cases(self, names: list[str]) -> None:
-        """List the cases; where they are the same, those that are chosen stay so."""
+        """List the cases; those that are chosen stay so, also one that was renamed."""
         table = self.ui.exportCasesTable
-        if names == [table.item(row, 0).text() for row in range(table.rowCount)]:
+        before = [table.item(row, 0).text() for row in range(table.rowCount)]
+        if names == before:
             return
+        chosen = self._chosen()
+        others = [pair for pair in zip(before, names, strict=False) if pair[0] != pair[1]]
+        if len(before) == len(names) and len(others) == 1:
+            chosen = [dict(others).get(name, name) for name in chosen]
+        table.clearSelection()
         table.setRowCount(len(names))
         for row, name in enumerate(names):
             table.setItem(row, 0, qt.QTableWidgetItem(name))
-        table.clearSelection()
+            table.item(row, 0).setSelected(name in chosen)
 
     def _show_text(self) -> None:
         state = self.logic.batch.state
