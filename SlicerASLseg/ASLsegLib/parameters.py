@@ -191,12 +191,17 @@ def settings_changes(parameters: Any) -> dict[str, Any]:
 
 
 def project_folder(parameters: Any) -> Path | None:
-    """Return the folder of the project; None while none is named by a whole path.
+    """Return the folder of the project; None while none is named by a whole path."""
+    return whole_path(parameters.projectFolder)
+
+
+def whole_path(text: str) -> Path | None:
+    """Return the folder that was typed; None where no whole path was.
 
     A folder named from another one would be sought where the application was started.
     """
-    text = parameters.projectFolder.strip()
-    folder = Path(text).expanduser() if text else Path()
+    typed = text.strip()
+    folder = Path(typed).expanduser() if typed else Path()
     return folder if folder.is_absolute() else None
 
 

@@ -10,10 +10,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from harness import wait_for_files
+import slicer
+from harness import read_mask, wait_for_files, write_mask
+from test_saving import draw
 
 from aslseg.data.images import read_labelmap, read_volume, write_labelmap
 from aslseg.data.volume import Labelmap
+from aslseg.errors import AslsegError
 from standin.harness import choose, click, run_event_loop, wait_until
 
 
@@ -96,6 +99,77 @@ def test_cases_that_are_chosen_to_be_exported_stay_so_when_the_list_changes(
     assert chosen() == sorted([names[1], "last"])
     logic.remove_cases("last")
     assert chosen() == [names[1]]
+
+
+def test_cases_with_unsaved_drawing_are_named_before_they_are_exported_or_learnt(
+    panel: Any, project: Path, tmp_path: Path, dialogs: Any
+) -> None:
+    import qt
+
+    logic, ui, out = panel.logic, panel.ui, tmp_path / "out"
+    logic.open_project(project)
+    volume = logic.load_case("p0")
+    node = logic.refined_node("p0")
+    liver = node.GetSegmentation().GetSegmentIdBySegmentName("liver")
+    mask = read_mask(node, liver, volume)
+    mask[0, 5:20, 5:20] = True
+    write_mask(node, liver, mask, volume)
+    ui.trainSection.collapsed = ui.resultsSection.collapsed = False
+    ui.exportFolderEdit.currentPath = str(out)
+    run_event_loop(0.1)
+    for button in (ui.startButton, ui.exportCasesButton):
+        dialogs.answer("What you drew or prompted in p0 is not saved", qt.QMessageBox.No)
+        click(button)
+        assert not any(client.is_busy for client in (logic.trainer, logic.batch))
+    assert not out.exists()
+    for begin in (logic.train, logic.resume, logic.train_on, lambda: logic.export_project(out)):
+        with pytest.raises(AslsegError, match=r"in p0 is not saved.*say that it may be missing"):
+            begin()
+    dialogs.answer("What you drew or prompted in p0 is not saved", yes())
+    click(ui.exportCasesButton)
+    wait_until(lambda: not logic.batch.is_busy, 120.0, "the export is done")
+    assert not read_labelmap(out / "p0.nii.gz").labels[0].any()
+    logic.save_label(node)
+    logic.export_project(out)
+    assert read_labelmap(out / "p0.nii.gz").labels[0].any()
+
+
+def test_a_first_label_that_was_not_saved_is_named_too(
+    panel: Any, project: Path, tmp_path: Path
+) -> None:
+    logic = panel.logic
+    logic.open_project(project)
+    case_id = logic.project.unlabelled[0].id
+    volume = logic.load_case(case_id)
+    mask = np.zeros(slicer.util.arrayFromVolume(volume).shape, bool)
+    node = draw(volume, liver=mask, tumour=mask)
+    logic.export_project(tmp_path / "empty")
+    mask[2:4, 5:20, 5:20] = True
+    write_mask(node, node.GetSegmentation().GetSegmentIdBySegmentName("liver"), mask, volume)
+    others = [case.id for case in logic.project.cases if case.id != case_id]
+    logic.export_project(tmp_path / "others", cases=others)
+    with pytest.raises(AslsegError, match=f"in {case_id} is not saved"):
+        logic.export_project(tmp_path / "all")
+    logic.save_label(node)
+    logic.export_project(tmp_path / "all")
+    assert (tmp_path / "all" / f"{case_id}.nii.gz").exists()
+
+
+def test_folders_that_do_not_say_where_they_begin_are_refused(widget: Any, tmp_path: Path) -> None:
+    ui = widget.panel.ui
+    edits = [ui.exportFolderEdit, ui.newVolumesEdit, ui.newLabelsEdit, ui.newOrgansEdit]
+    buttons = [ui.exportCasesButton, *[ui.segmentFolderButton] * 3]
+    for edit in edits:
+        edit.currentPath = str(tmp_path)
+    for edit, button in zip(edits, buttons, strict=True):
+        run_event_loop(0.1)
+        assert button.enabled
+        for typed in ("out", "./out", "../out"):
+            edit.currentPath = typed
+            run_event_loop(0.1)
+            assert not button.enabled
+            assert f"'{typed}' does not say where it begins" in button.toolTip
+        edit.currentPath = "~/out"
 
 
 def test_leave_to_replace_is_for_the_folder_and_the_project_that_were_asked_about(

@@ -89,7 +89,7 @@ def test_what_the_panel_asks_for_is_what_the_engine_understands(
     logic.describe(wait=False)
     logic.download("vit_t", wait=False)
     logic.remove_weights("vit_t", wait=False)
-    logic.project = SimpleNamespace(folder=tmp_path)
+    logic.project = SimpleNamespace(folder=tmp_path, cases=())
     logic.train("quick", {"rounds": 1}, wait=False)
     logic.estimate("quick", {"rounds": 1}, wait=False)
     logic.resume("a", more_rounds=2, wait=False)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import slicer
 
-from aslseg.errors import RunError
+from aslseg.errors import CancelledError, RunError
 from ASLsegLib.engine.client import Job
 from ASLsegLib.logic.external_labels import ExternalLabelLogic
 from ASLsegLib.logic.lesion_filling import LesionFillingLogic
@@ -22,8 +22,10 @@ from ASLsegLib.logic.next_step import NextStep, Situation, is_later, next_step
 from ASLsegLib.logic.overview import Overview
 from ASLsegLib.logic.partial_labels import PartialLabelLogic
 from ASLsegLib.logic.project_plan import PlanLogic
+from ASLsegLib.logic.questions import MayMiss, miss_nothing_drawn
 from ASLsegLib.logic.review import DECIDED
 from ASLsegLib.parameters import chosen_device
+from ASLsegLib.scene.unsaved_cases import unsaved_cases
 
 if TYPE_CHECKING:
     from aslseg.engine.facts import (
@@ -66,7 +68,12 @@ class Logic(LesionFillingLogic, ExternalLabelLogic, PartialLabelLogic, PlanLogic
     # -- training ------------------------------------------------------------------------------
 
     def train(
-        self, preset: str = "quick", changes: dict[str, Any] | None = None, *, wait: bool = True
+        self,
+        preset: str = "quick",
+        changes: dict[str, Any] | None = None,
+        *,
+        wait: bool = True,
+        may_miss: MayMiss = miss_nothing_drawn,
     ) -> str:
         """Train on the open project in the child process.
 
@@ -74,10 +81,16 @@ class Logic(LesionFillingLogic, ExternalLabelLogic, PartialLabelLogic, PlanLogic
             preset: Named settings.
             changes: Of single settings, as in `RunConfig`; groups may be given in part.
             wait: Return when it is done.
+            may_miss: Asked where something that was drawn is not saved, for it is not learnt.
 
         Returns:
             Id of the run; empty without `wait`.
+
+        Raises:
+            SceneError: When the question is refused.
+            CancelledError: When the answer is no.
         """
+        self._require_saved(may_miss)
         changes = changes or {}
         device = changes.get("device", chosen_device())
         settings = {"preset": preset, "overrides": changes}
@@ -104,7 +117,14 @@ class Logic(LesionFillingLogic, ExternalLabelLogic, PartialLabelLogic, PlanLogic
         self._start(self.engine, Job("estimate", arguments))
         return self._wait(self.engine).facts_as(EstimateFacts) if wait else None
 
-    def resume(self, run_id: str | None = None, *, more_rounds: int = 0, wait: bool = True) -> str:
+    def resume(
+        self,
+        run_id: str | None = None,
+        *,
+        more_rounds: int = 0,
+        wait: bool = True,
+        may_miss: MayMiss = miss_nothing_drawn,
+    ) -> str:
         """Go on with a run that was stopped, or train further rounds with what was reviewed since.
 
         A run that another computer may be working on is followed there.
@@ -113,9 +133,11 @@ class Logic(LesionFillingLogic, ExternalLabelLogic, PartialLabelLogic, PlanLogic
             run_id: The latest one when None.
             more_rounds: Rounds to train beyond those that the run has; 0 only finishes it.
             wait: Return when it is done.
+            may_miss: As for `train`, with its errors.
         """
         if self.runs_elsewhere().keys() & {run_id or self._latest_run()}:
             return self.follow_run(run_id or self._latest_run(), wait=wait)
+        self._require_saved(may_miss)
         arguments = {"run": run_id, "rounds": more_rounds, "device": chosen_device()}
         return self._train("resume", arguments, wait)
 
@@ -145,7 +167,12 @@ class Logic(LesionFillingLogic, ExternalLabelLogic, PartialLabelLogic, PlanLogic
         return self._train("follow_run", {"run": name}, wait, hosts[name])
 
     def train_on(
-        self, run_id: str | None = None, *, share: float | None = None, wait: bool = True
+        self,
+        run_id: str | None = None,
+        *,
+        share: float | None = None,
+        wait: bool = True,
+        may_miss: MayMiss = miss_nothing_drawn,
     ) -> str:
         """Let a run learn from the lesions that were decided about since, in a short round.
 
@@ -154,13 +181,15 @@ class Logic(LesionFillingLogic, ExternalLabelLogic, PartialLabelLogic, PlanLogic
             share: Part of the schedule of stages of lesions that is trained, above 0 and up to 1;
                 the run's `review_share` when None.
             wait: Return when it is done.
+            may_miss: As for `train`, with its errors.
         """
+        self._require_saved(may_miss)
         arguments = {"run": run_id, "share": share, "device": chosen_device()}
         return self._train("train_on", arguments, wait)
 
     # -- many cases at once --------------------------------------------------------------------
 
-    def export_project(
+    def export_project(  # noqa: PLR0913 - as in `ExportOptions`, and the answer to a question
         self,
         folder: Path | str,
         *,
@@ -170,6 +199,7 @@ class Logic(LesionFillingLogic, ExternalLabelLogic, PartialLabelLogic, PlanLogic
         run_id: str | None = None,
         replace: bool = False,
         wait: bool = True,
+        may_miss: MayMiss = miss_nothing_drawn,
     ) -> ExportFacts | None:
         """Write label maps of the open project, with their origin and what they measure.
 
@@ -181,12 +211,18 @@ class Logic(LesionFillingLogic, ExternalLabelLogic, PartialLabelLogic, PlanLogic
             run_id: Whose predictions `all` takes; the latest with a finished round when None.
             replace: Whether files that the export did not write may be replaced.
             wait: Return when it is done.
+            may_miss: Asked where something that was drawn is not saved, for it is not written.
 
         Returns:
             How many label maps, and what was left out; None without `wait`.
+
+        Raises:
+            SceneError: When the question is refused.
+            CancelledError: When the answer is no.
         """
         from aslseg.engine.facts import ExportFacts
 
+        self._require_saved(may_miss, cases)
         arguments = {
             "project": str(self.opened().folder),
             "output": str(folder),
@@ -323,6 +359,12 @@ class Logic(LesionFillingLogic, ExternalLabelLogic, PartialLabelLogic, PlanLogic
         return self._wait(self.engine).facts_as(RemovalFacts).removed if wait else []
 
     # -- within --------------------------------------------------------------------------------
+
+    def _require_saved(self, may_miss: MayMiss, cases: Sequence[str] | None = None) -> None:
+        unsaved = unsaved_cases(self.opened(), cases)
+        if unsaved and not may_miss(unsaved):
+            msg = "Nothing was started."
+            raise CancelledError(msg)
 
     def _train(
         self, do: str, arguments: dict[str, Any], wait: bool, host: str | None = None

@@ -93,6 +93,19 @@ def contradict_no_decision(case_id: str, lesions: str) -> bool:
     raise SceneError(msg)
 
 
+def miss_nothing_drawn(case_ids: Sequence[str]) -> bool:
+    """Leave it to a person whether what was drawn in cases and is not saved may be missing.
+
+    Raises:
+        SceneError: Always.
+    """
+    msg = (
+        f"What was drawn or prompted in {', '.join(case_ids)} is not saved, so it would be "
+        "missing; accept or save it, or say that it may be missing (may_miss)."
+    )
+    raise SceneError(msg)
+
+
 def require_yes(answer: bool) -> None:
     """Save nothing where the answer to a question is no.
 
@@ -104,6 +117,8 @@ def require_yes(answer: bool) -> None:
         raise CancelledError(msg)
 
 
+MayMiss = Callable[[Sequence[str]], bool]
+"""Asked with cases that show what was drawn and is not saved: may that be missing?"""
 MayHide = Callable[[str, Sequence[str]], bool]
 """Asked with a segmentation's name and its segments that are not seen: may those be saved?"""
 

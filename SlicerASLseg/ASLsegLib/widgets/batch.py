@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import qt
@@ -12,9 +11,10 @@ from slicer.i18n import tr as _
 from aslseg.events import Progress
 from ASLsegLib import requirements
 from ASLsegLib.engine.client import AT_WORK, State
+from ASLsegLib.parameters import whole_path
 from ASLsegLib.scene.volumes import SceneError
 from ASLsegLib.widgets.progress import STATES, show_progress
-from ASLsegLib.widgets.section import ROW_PX, Section, as_plain, fill_combo
+from ASLsegLib.widgets.section import ROW_PX, Section, as_plain, fill_combo, no_whole_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -76,12 +76,14 @@ class BatchSection(Section):
         can = "" if requirements.can_open_projects() else self.panel.missing
         closed = "" if project else _("Open a project first.")
         busy = _("Wait for what is under way, or stop it.") if batch.is_busy else ""
-        folder = "" if _folder(ui.exportFolderEdit) else _("Choose the folder to export to.")
+        folder = _no_folder(ui.exportFolderEdit, _("Choose the folder to export to."))
         self.gate(ui.exportCasesButton, can, closed, folder, busy)
         run = "" if self._run() else _("Train first: no run has a finished round.")
-        images = "" if _folder(ui.newVolumesEdit) else _("Choose the folder of new volumes.")
-        labels = "" if _folder(ui.newLabelsEdit) else _("Choose the folder for label maps.")
-        self.gate(ui.segmentFolderButton, self.panel.missing, closed, run, images, labels, busy)
+        images = _no_folder(ui.newVolumesEdit, _("Choose the folder of new volumes."))
+        labels = _no_folder(ui.newLabelsEdit, _("Choose the folder for label maps."))
+        masks = _no_folder(ui.newOrgansEdit, "")
+        reasons = (self.panel.missing, closed, run, images, labels, masks, busy)
+        self.gate(ui.segmentFolderButton, *reasons)
         self.gate(ui.newOrgansEdit, closed, self.panel.no_organ())
         ui.batchBar.setVisible(batch.is_busy)
         ui.batchStopButton.setVisible(batch.is_busy)
@@ -119,7 +121,12 @@ class BatchSection(Section):
             run_id=self._run() if labels == "all" else None,
             wait=False,
         )
-        self._start(lambda replace: export(replace=replace))
+        self._start(
+            lambda replace: export(
+                replace=replace,
+                may_miss=(lambda _: True) if replace else self.panel.may_miss,  # was asked then
+            )
+        )
 
     def segment_folder(self) -> None:
         """Segment the volumes of the folder with the chosen run, and with organ masks."""
@@ -199,8 +206,12 @@ class BatchSection(Section):
 
 def _folder(edit: Any) -> str:
     """Return the folder that is typed; empty where there is none."""
-    text = str(edit.currentPath).strip()
-    return str(Path(text).expanduser()) if text else ""
+    return str(whole_path(edit.currentPath) or "")
+
+
+def _no_folder(edit: Any, missing: str) -> str:
+    """Return why the typed folder cannot be used, `missing` where there is none."""
+    return no_whole_path(str(edit.currentPath), missing)
 
 
 def _in_words(event: Any) -> str:

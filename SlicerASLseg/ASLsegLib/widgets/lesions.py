@@ -205,7 +205,8 @@ class LesionsSection(Section):
             self._choose(rows[max(here - 1, 0)])
 
     def _train_on(self) -> None:
-        self.logic.train_on(share=self.ui.trainOnShareBox.value / 100, wait=False)
+        share = self.ui.trainOnShareBox.value / 100
+        self.logic.train_on(share=share, wait=False, may_miss=self.panel.may_miss)
 
     # -- within --------------------------------------------------------------------------------
 

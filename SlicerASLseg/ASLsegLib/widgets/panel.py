@@ -210,6 +210,14 @@ class Panel(VTKObservationMixin):
         """Ask whether files that were not written here may be replaced."""
         return self._confirm(_("{reason}\n\nReplace what is there?").format(reason=reason))
 
+    def may_miss(self, case_ids: Sequence[str]) -> bool:
+        """Ask whether what was drawn in cases and is not saved may be missing."""
+        question = _(
+            "What you drew or prompted in {names} is not saved, so it would be missing. Go on "
+            "without it?\n\n'No' starts nothing: accept it, or save it as a label, first."
+        )
+        return self._confirm(question.format(names=", ".join(case_ids)))
+
     def may_move_back(self, name: str, case_id: str, moved_mm: float) -> bool:
         """Ask whether the volume of a case may be moved to where its image lies."""
         question = _(

@@ -12,7 +12,14 @@ from aslseg.errors import AslsegError
 from ASLsegLib import parameters, requirements, sample_data
 from ASLsegLib.logic import project_data as projects
 from ASLsegLib.scene.case_nodes import case_of
-from ASLsegLib.widgets.section import Section, cell, fill_combo, fill_table, shortened
+from ASLsegLib.widgets.section import (
+    Section,
+    cell,
+    fill_combo,
+    fill_table,
+    no_whole_path,
+    shortened,
+)
 
 if TYPE_CHECKING:
     from aslseg.project.case import Case
@@ -117,13 +124,7 @@ class ProjectSection(Section):
 
     def _no_folder(self) -> str:
         """Return why the folder cannot be used; empty when it can."""
-        if self._folder is not None:
-            return ""
-        typed = self.panel.parameters.projectFolder.strip()
-        if typed in ("", "."):
-            return _("Choose a folder above.")
-        text = _("Give the whole path of the folder: '{path}' does not say where it begins.")
-        return text.format(path=typed)
+        return no_whole_path(self.panel.parameters.projectFolder, _("Choose a folder above."))
 
     def _folder_typed(self) -> None:
         if self.panel.parameters is not None:

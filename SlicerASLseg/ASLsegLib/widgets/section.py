@@ -13,6 +13,7 @@ from slicer.i18n import tr as _
 from ASLsegLib.engine.background import Signal
 from ASLsegLib.logic.logic import Logic
 from ASLsegLib.logic.questions import Questions
+from ASLsegLib.parameters import whole_path
 from ASLsegLib.widgets.view_keys import press_delete, slice_view_in_use
 
 if TYPE_CHECKING:
@@ -93,6 +94,9 @@ class PanelContext(Protocol):
 
     def may_replace_files(self, reason: str) -> bool:
         """Ask whether files that were not written here may be replaced."""
+
+    def may_miss(self, case_ids: Sequence[str]) -> bool:
+        """Ask whether what was drawn in cases and is not saved may be missing."""
 
     def may_move_back(self, name: str, case_id: str, moved_mm: float) -> bool:
         """Ask whether the volume of a case may be moved to where its image lies."""
@@ -343,6 +347,22 @@ def cell(table: Any, column: int = 0) -> str:
     """Return the text of a column in the chosen row; empty when no row is chosen."""
     item = table.item(table.currentRow(), column) if table.currentRow() >= 0 else None
     return "" if item is None else item.text()
+
+
+def no_whole_path(text: str, missing: str) -> str:
+    """Return why a typed folder cannot be used; empty when it can.
+
+    Args:
+        text: What was typed.
+        missing: What is said where nothing was.
+    """
+    typed = text.strip()
+    if typed in ("", "."):
+        return missing
+    if whole_path(typed) is not None:
+        return ""
+    reason = _("Give the whole path of the folder: '{path}' does not say where it begins.")
+    return reason.format(path=typed)
 
 
 def shortened(name: str, most: int = _MOST_LETTERS) -> str:

@@ -128,9 +128,10 @@ class TrainingSection(Section):
 
     def start(self) -> None:
         """Start a run with the panel's settings."""
-        self.curves.clear()
         chosen = self.panel.parameters
-        self.logic.train(chosen.preset, parameters.settings_changes(chosen), wait=False)
+        changes = parameters.settings_changes(chosen)
+        self.logic.train(chosen.preset, changes, wait=False, may_miss=self.panel.may_miss)
+        self.curves.clear()
 
     def estimate(self) -> None:
         """Estimate how long a run with the panel's settings would take."""
@@ -155,7 +156,7 @@ class TrainingSection(Section):
         if run is None:
             return
         more = self.panel.parameters.rounds if run.state == "done" else 0
-        self.logic.resume(run.run_id, more_rounds=more, wait=False)
+        self.logic.resume(run.run_id, more_rounds=more, wait=False, may_miss=self.panel.may_miss)
 
     def _find_again(self) -> None:
         """Follow a run that another computer works on, when its project is opened.
