@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from standin.harness import click, run_event_loop
+
 ROOT = Path(__file__).resolve().parents[2]
 TARGETS = ("liver", "tumour")
 
@@ -118,3 +120,28 @@ def test_decisions_that_were_trained_on_are_no_reason_to_train(
     open_run(trained).write_status(short_rounds=[2])  # as a training on decisions does
     logic.refresh()
     assert logic.next_step().text == "Measure and export."
+
+
+def test_labels_of_another_model_hide_no_training_that_was_stopped(
+    open_module: Callable[..., Any], trained: Path, tmp_path: Path
+) -> None:
+    from aslseg.data.images import read_labelmap, write_labelmap
+    from aslseg.project.run_folder import open_run
+
+    widget = open_module()
+    logic, ui = widget.logic, widget.panel.ui
+    ui.trainSection.collapsed = False
+    run = open_run(trained)
+    run.write_status(state="cancelled")
+    logic.open_project(trained)
+    before = (logic.next_step(), ui.roundsTable.rowCount)
+    labels = read_labelmap(run.predictions(1, "c3") / "refined.nii.gz")
+    write_labelmap(labels, tmp_path / "others" / "c3.nii.gz")
+    logic.add_external_labels("TotalSegmentator", tmp_path / "others")
+    run_event_loop(0.1)
+    assert (logic.next_step(), ui.roundsTable.rowCount) == before
+    assert before[0].text == "The last training was stopped: Resume finishes it."
+    sent: list[str] = []
+    logic.resume = lambda run_id, **_: sent.append(run_id)
+    click(ui.resumeButton)
+    assert sent == [run.run_id]

@@ -34,9 +34,14 @@ class RunSummary:
     updated: str = ""
 
     @property
+    def is_external(self) -> bool:
+        """Whether it is labels of another model, which nothing was trained on."""
+        return self.method == EXTERNAL
+
+    @property
     def is_usable(self) -> bool:
         """Whether it can segment."""
-        return self.best_round > 0 and self.method != EXTERNAL
+        return self.best_round > 0 and not self.is_external
 
 
 def list_runs(project_folder: Path) -> list[RunSummary]:

@@ -18,9 +18,7 @@ class ExternalLabelLogic(ReviewLogic):
 
     def external_origins(self) -> list[str]:
         """Return the models whose labels the open project has, to review or to start from."""
-        from aslseg.project.run_tables import EXTERNAL
-
-        return [run.run_id for run in self.runs() if run.method == EXTERNAL]
+        return [run.run_id for run in self.runs() if run.is_external]
 
     def add_external_labels(
         self,

@@ -305,16 +305,16 @@ class Logic(LesionFillingLogic, ExternalLabelLogic, PartialLabelLogic, PlanLogic
         )
         if known.is_training or not state.runs:  # what follows is read from files
             return next_step(known)
-        trained = state.runs[0].updated
+        latest = next(iter(self.trainings()), state.runs[0])
         decided = sum(
-            report.state in DECIDED and is_later(report.decided_at, trained)
+            report.state in DECIDED and is_later(report.decided_at, latest.updated)
             for report in state.reports
         )
         incomplete = sum(report.state == "incomplete" for report in state.waiting)
         return next_step(
             replace(
                 known,
-                run_state=state.runs[0].state,
+                run_state=latest.state,
                 has_round=state.run is not None,
                 waiting=len(state.waiting) - incomplete,
                 incomplete=incomplete,
@@ -380,7 +380,7 @@ class Logic(LesionFillingLogic, ExternalLabelLogic, PartialLabelLogic, PlanLogic
         return done.facts_as(RunFacts).run
 
     def _latest_run(self) -> str:
-        runs = self.runs()
+        runs = self.trainings()
         return runs[0].run_id if runs else ""
 
     def _note_decided_lesions(self) -> None:

@@ -313,6 +313,10 @@ class ProjectLogic(LogicBase):
         """Return the runs of the open project, latest first."""
         return [] if self.state is None else self.state.runs
 
+    def trainings(self) -> list[RunSummary]:
+        """Return the runs that were trained, latest first: all but labels of another model."""
+        return [run for run in self.runs() if not run.is_external]
+
     def run_names(self) -> dict[str, str]:
         """Return what the runs that can segment are called for a person, by id, latest first."""
         return {} if self.state is None else self.state.run_names

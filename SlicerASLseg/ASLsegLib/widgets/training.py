@@ -67,8 +67,7 @@ class TrainingSection(Section):
         busy = BUSY if trainer.is_busy else ""
         closed = "" if project else _("Open a project first.")
         labels = self._no_labels()
-        runs = self.logic.runs()
-        no_run = "" if runs else _("There is no run to resume; start one.")
+        no_run = "" if self._run() else _("There is no run to resume; start one.")
         idle = "" if trainer.is_busy else _("No training is under way.")
         stopping = _("It is stopping already.") if trainer.state is State.CANCELLING else ""
         self.gate(self.ui.startButton, self.panel.missing, closed, labels, busy)
@@ -179,7 +178,7 @@ class TrainingSection(Section):
             self.logic.follow_run(runs[-1], wait=False)
 
     def _run(self) -> RunSummary | None:
-        runs = self.logic.runs()
+        runs = self.logic.trainings()
         chosen = self.panel.parameters.run if self.panel.parameters else ""
         return next((run for run in runs if run.run_id == chosen), runs[0] if runs else None)
 
