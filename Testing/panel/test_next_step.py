@@ -145,3 +145,32 @@ def test_labels_of_another_model_hide_no_training_that_was_stopped(
     logic.resume = lambda run_id, **_: sent.append(run_id)
     click(ui.resumeButton)
     assert sent == [run.run_id]
+
+
+def test_the_training_of_another_project_is_said_to_be_that(
+    open_module: Callable[..., Any], trained: Path, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from aslseg.events import Cancelled
+
+    widget = open_module()
+    from ASLsegLib.engine.client import EngineClient
+
+    logic, ui = widget.logic, widget.panel.ui
+    ui.trainSection.collapsed = False
+    logic.open_project(trained)
+    monkeypatch.setattr(EngineClient, "start", lambda *_: None)
+    logic.train(wait=False)
+    monkeypatch.setattr(EngineClient, "is_busy", property(lambda one: one is logic.trainer))
+    under_way = logic.next_step().text
+    assert under_way.startswith("The training goes on by itself")
+    logic.open_project(project)
+    run_event_loop(0.1)
+    assert logic.next_step().text != under_way
+    assert ui.startButton.toolTip == f"{trained}: A training is under way."
+    logic.trainer.event.emit(Cancelled("stopped"))
+    run_event_loop(0.1)
+    assert ui.trainingLabel.text == f"{trained}: Stopped. Resume goes on from there."
+    logic.open_project(trained)
+    run_event_loop(0.1)
+    assert ui.trainingLabel.text == "Stopped. Resume goes on from there."
+    assert ui.startButton.toolTip == "A training is under way."

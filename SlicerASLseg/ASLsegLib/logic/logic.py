@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from aslseg.export.labels import LabelChoice
     from aslseg.export.project import Format as ExportFormat
     from aslseg.project.overview import CaseOverview
+    from aslseg.project.project import Project
 
 
 class Logic(LesionFillingLogic, ExternalLabelLogic, PartialLabelLogic, PlanLogic):
@@ -50,12 +51,19 @@ class Logic(LesionFillingLogic, ExternalLabelLogic, PartialLabelLogic, PlanLogic
     def __init__(self, python: Sequence[str] | None = None) -> None:
         super().__init__(python)
         self.overview = Overview(self.measuring)
+        self._trained: Project | None = None
         self.lesions_changed.connect(self._note_decided_lesions)
 
     def close(self) -> None:
         """End the child processes and delete the files that were handed to them."""
         super().close()
         self.overview.close()
+
+    @property
+    def trained_elsewhere(self) -> str:
+        """Folder of the project that is, or was, trained last; empty where that is the open one."""
+        trained = self._trained
+        return "" if trained is None or self.is_open(trained) else str(trained.folder)
 
     def stop_training(self) -> None:
         """Stop the training; `resume` goes on from its last checkpoint."""
@@ -301,7 +309,7 @@ class Logic(LesionFillingLogic, ExternalLabelLogic, PartialLabelLogic, PlanLogic
             cases=len(project.cases),
             labelled=len(project.counted),
             unlabelled=len(project.unlabelled),
-            is_training=self.trainer.is_busy,
+            is_training=self.trainer.is_busy and not self.trained_elsewhere,
         )
         if known.is_training or not state.runs:  # what follows is read from files
             return next_step(known)
@@ -373,6 +381,7 @@ class Logic(LesionFillingLogic, ExternalLabelLogic, PartialLabelLogic, PlanLogic
 
         project = self.opened()
         self._start(self.trainer, Job(do, {"project": str(project.folder), **arguments}), host)
+        self._trained = project
         if not wait:
             return ""
         done = self._wait(self.trainer)

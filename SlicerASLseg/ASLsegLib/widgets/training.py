@@ -64,7 +64,7 @@ class TrainingSection(Section):
     def update(self) -> None:
         """Show what is possible and how far the training is."""
         trainer, project = self.logic.trainer, self.logic.project
-        busy = BUSY if trainer.is_busy else ""
+        busy = self._of_its_project(BUSY) if trainer.is_busy else ""
         closed = "" if project else _("Open a project first.")
         labels = self._no_labels()
         no_run = "" if self._run() else _("There is no run to resume; start one.")
@@ -203,7 +203,14 @@ class TrainingSection(Section):
 
     def _sentence(self) -> str:
         """Return what the training does, and below it its last warnings."""
-        return "\n".join([*filter(None, [self._doing()]), *self._notes[-_NOTES:]])
+        doing = self._doing()
+        lines = [self._of_its_project(doing)] if doing else []
+        return "\n".join([*lines, *self._notes[-_NOTES:]])
+
+    def _of_its_project(self, text: str) -> str:
+        """Name the project that a text about the training is about, where another one is open."""
+        folder = self.logic.trained_elsewhere
+        return f"{folder}: {text}" if folder else text
 
     def _doing(self) -> str:
         state = self.logic.trainer.state
