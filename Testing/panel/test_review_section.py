@@ -567,6 +567,21 @@ def test_an_edit_takes_the_lesion_table_away(person: Person) -> None:
     assert person.names("lesionsTable") == []
 
 
+def test_another_name_of_a_segment_takes_the_lesion_table_away(person: Person) -> None:
+    node = person.logic.predictions(person.load("c0"))["refined"]
+    choose_node(person.ui.resultSelector, node)
+    person.press(person.ui.measureButton)
+    segments = [node.GetSegmentation().GetSegment(name) for name in ("liver", "tumour")]
+    segments[1].SetColor(0.1, 0.2, 0.3)
+    run_event_loop(0.1)
+    assert person.names("lesionsTable") == ["tumour"]
+    for segment, name in zip(segments, ("tumour", "liver"), strict=True):
+        segment.SetName(name)
+    run_event_loop(0.1)
+    assert person.names("lesionsTable") == []
+    assert not person.ui.csvButton.enabled
+
+
 def test_lesions_that_come_late_do_not_fill_the_table_of_another_case(person: Person) -> None:
     first = person.logic.predictions(person.load("c0"))["refined"]
     second = person.logic.predictions(person.load("c2"))["refined"]

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from aslseg.events import Notice
-from standin.harness import run_event_loop, wait_until
+from standin.harness import choose, run_event_loop, wait_until
 from standin.pictures import shown
 
 ARROW_PX = 28
@@ -123,6 +123,33 @@ def test_the_estimate_counts_rounds(
     section = next(one for one in panel.sections if type(one).__name__ == "TrainingSection")
     section.on_answer(EstimateFacts(rounds=rounds, steps=12, seconds=100.0))
     assert f"here: {words} 12 steps." in panel.ui.trainingLabel.text
+
+
+def test_an_estimate_is_of_the_settings_and_the_project_that_it_was_made_for(
+    open_module: Callable[..., Any], project: Path
+) -> None:
+    from aslseg.engine.facts import EstimateFacts
+
+    panel = open_module().panel
+    logic, ui = panel.logic, panel.ui
+    logic.estimate = lambda *_, **__: None
+    section = next(one for one in panel.sections if type(one).__name__ == "TrainingSection")
+
+    def estimate() -> None:
+        section.estimate()
+        section.on_answer(EstimateFacts(rounds=2, steps=900, seconds=400.0))
+        run_event_loop(0.1)
+        assert "2 rounds, 900 steps." in ui.trainingLabel.text
+
+    for change in (
+        lambda: choose(ui.presetBox, "standard"),
+        lambda: logic.open_project(project),
+        lambda: logic.rename_case("p1", "other"),
+    ):
+        estimate()
+        change()
+        run_event_loop(0.1)
+        assert ui.trainingLabel.text == ""
 
 
 def test_a_training_without_a_case_to_check_on_says_that_it_measures_no_dice(

@@ -13,6 +13,7 @@ from ASLsegLib import requirements
 from ASLsegLib.logic.export import as_text, reference_volume
 from ASLsegLib.logic.project_data import good_case_id
 from ASLsegLib.scene.case_nodes import case_of
+from ASLsegLib.scene.shown_labels import choose_segments
 from ASLsegLib.widgets.section import Section, fill_table
 
 HEAD = [_("Target"), _("No."), _("Volume (ml)"), _("Long (mm)"), _("Short (mm)"), _("Mean HU")]
@@ -26,6 +27,7 @@ class ResultsSection(Section):
         self._lesions: list[Any] = []
         self._measured: Any | None = None
         self._observed: Any | None = None
+        self._segments: dict[str, list[str]] = {}
         ui = self.ui
         for button, action in (
             (ui.measureButton, self.measure),
@@ -97,19 +99,34 @@ class ResultsSection(Section):
         return case_of(volume, self.logic.project) or str(volume.GetName())
 
     def _watch(self, node: Any | None) -> None:
-        """Notice when the voxels of a segmentation change from now on."""
-        events = (
-            slicer.vtkSegmentation.SourceRepresentationModified,
-            slicer.vtkSegmentation.SegmentAdded,
-            slicer.vtkSegmentation.SegmentRemoved,
-        )
+        """Notice when the voxels of a segmentation, or what they are called, change from now on."""
+        kinds = slicer.vtkSegmentation
+        changes = [
+            (event, self._changed)
+            for event in (
+                kinds.SourceRepresentationModified,
+                kinds.SegmentAdded,
+                kinds.SegmentRemoved,
+            )
+        ]
+        changes.append((kinds.SegmentModified, self._segment_changed))
         if self._observed is not None:
-            for event in events:
-                self.panel.removeObserver(self._observed, event, self._changed)
+            for event, method in changes:
+                self.panel.removeObserver(self._observed, event, method)
         self._observed = None if node is None else node.GetSegmentation()
         if self._observed is not None:
-            for event in events:
-                self.panel.addObserver(self._observed, event, self._changed)
+            self._segments = self._segments_of_targets(node)
+            for event, method in changes:
+                self.panel.addObserver(self._observed, event, method)
+
+    def _segments_of_targets(self, node: Any) -> dict[str, list[str]]:
+        return choose_segments(node, self.logic.targets()).by_target
+
+    def _segment_changed(self, _caller: Any, _event: Any) -> None:
+        """Look whether a segment makes another target now; its colour is no matter."""
+        node = self._measured or self._node
+        if node is not None and self._segments_of_targets(node) != self._segments:
+            self._changed(_caller, _event)
 
     def _changed(self, _caller: Any, _event: Any) -> None:
         self._watch(None)

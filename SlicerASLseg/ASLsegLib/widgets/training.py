@@ -41,7 +41,8 @@ class TrainingSection(Section):
         """Connect the section's widgets."""
         self.curves = Curves()
         self._progress: Progress | None = None
-        self._ended = ""
+        self._ended = self._estimate = ""
+        self._estimated: Any = None
         self._silence = ""
         self._notes: list[str] = []
         self._is_busy = False
@@ -64,6 +65,8 @@ class TrainingSection(Section):
     def update(self) -> None:
         """Show what is possible and how far the training is."""
         trainer, project = self.logic.trainer, self.logic.project
+        if self._estimate and self._estimated not in (None, self._settings()):
+            self._estimate = ""
         busy = self._of_its_project(BUSY) if trainer.is_busy else ""
         closed = "" if project else _("Open a project first.")
         labels = self._no_labels()
@@ -91,7 +94,7 @@ class TrainingSection(Section):
         was_busy, self._is_busy = self._is_busy, self.logic.trainer.is_busy
         if self._is_busy and not was_busy:
             self._notes.clear()
-            self._ended = ""
+            self._ended = self._estimate = ""
 
     def on_training_event(self, event: PanelEvent) -> None:
         """Follow the training."""
@@ -134,8 +137,14 @@ class TrainingSection(Section):
 
     def estimate(self) -> None:
         """Estimate how long a run with the panel's settings would take."""
+        self._estimated = self._settings()
+        _project, preset, changes = self._estimated
+        self.logic.estimate(preset, changes, wait=False)
+
+    def _settings(self) -> tuple[Any, str, dict[str, Any]]:
+        """Return what an estimate is about: the project, and the settings of the panel."""
         chosen = self.panel.parameters
-        self.logic.estimate(chosen.preset, parameters.settings_changes(chosen), wait=False)
+        return self.logic.project, chosen.preset, parameters.settings_changes(chosen)
 
     def on_answer(self, facts: Any) -> None:
         """Show an estimate when it has come."""
@@ -144,7 +153,7 @@ class TrainingSection(Section):
         if host:
             text = _("A training takes {time} at {host}: {rounds}, {steps} steps.")
         rounds = _("1 round") if facts.rounds == 1 else _("{n} rounds").format(n=facts.rounds)
-        self._ended = text.format(
+        self._estimate = text.format(
             time=rough_time(facts.seconds), host=host, rounds=rounds, steps=facts.steps
         )
         self.update()
@@ -205,6 +214,8 @@ class TrainingSection(Section):
         """Return what the training does, and below it its last warnings."""
         doing = self._doing()
         lines = [self._of_its_project(doing)] if doing else []
+        if self._estimate and self.logic.trainer.state is State.IDLE:
+            lines = [self._estimate]
         return "\n".join([*lines, *self._notes[-_NOTES:]])
 
     def _of_its_project(self, text: str) -> str:
