@@ -21,7 +21,10 @@ class Person:
     """A person who looks at a case that a run has segmented."""
 
     def __init__(self, widget: Any, folder: Path) -> None:
+        from ASLsegLib.widgets.prompts import PromptsSection
+
         self.panel, self.logic, self.ui = widget.panel, widget.logic, widget.panel.ui
+        self.prompts = next(s for s in self.panel.sections if isinstance(s, PromptsSection))
         self.ui.reviewSection.collapsed = False
         self.logic.open_project(folder)
         self.panel.case_chosen.emit(CASE)
@@ -41,6 +44,8 @@ class Person:
         show_slice_of(self.volume, k)
         add_point(self.volume, "tumour", (xy[0], xy[1]), k, POSITIVE)
         run_event_loop(0.4)
+        if self.panel.parameters.followEdits:
+            wait_until(lambda: self.prompts._changed_at is None, 60.0, "SAM is asked")
         self.rest()
 
     def press(self, keys: str) -> None:
