@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,21 @@ def give_lesions(trained: Path) -> Path:
     for name in ("candidates.csv", "candidates.nii.gz"):
         (predictions / name).unlink(missing_ok=True)
     return trained
+
+
+def keep_next_round(trained: Path, labels: np.ndarray) -> None:
+    """Let a second round of the run have predicted this in case c2, as training in between does."""
+    from aslseg.data.images import read_labelmap, write_labelmap
+    from aslseg.data.volume import Labelmap
+    from aslseg.project.run_folder import open_run
+
+    run = open_run(trained)
+    shutil.copytree(run.round(1), run.round(2))
+    predictions = run.predictions(2, CASE)
+    geometry = read_labelmap(predictions / "refined.nii.gz").geometry
+    for source in ("refined", "specialist", "sam"):
+        write_labelmap(Labelmap(labels, geometry), predictions / f"{source}.nii.gz")
+    run.write_status(best_round=2)
 
 
 class Reviewer:

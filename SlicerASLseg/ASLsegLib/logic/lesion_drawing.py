@@ -25,7 +25,7 @@ from ASLsegLib.scene.lesion_masks import (
     together,
     without,
 )
-from ASLsegLib.scene.segmentations import is_as_written, rounds_shown
+from ASLsegLib.scene.segmentations import find_prediction, is_as_written, rounds_shown
 from ASLsegLib.scene.segments import part_of
 from ASLsegLib.scene.volumes import SceneError
 
@@ -148,7 +148,7 @@ class LesionDrawingLogic(ReviewLogic):
             Whether none is being drawn now.
         """
         if self._drawing is not None:
-            if self._has_drawn(self._drawing):
+            if self._has_drawn(self._drawing, self.case_node(self._review().case_id)):
                 return False
             self._drawing = None
             self.lesions_changed.emit()
@@ -285,10 +285,21 @@ class LesionDrawingLogic(ReviewLogic):
         """Keep what is being drawn with its volume, where there is something and it stays."""
         review, drawing = self.lesion_review, self._drawing
         volume = None if review is None else self.case_node(review.case_id)
-        is_shown = review is not None and self.refined_node(review.case_id) is not None
-        if volume is not None and drawing is not None and is_shown and not self.stop_drawing():
+        if volume is not None and drawing is not None and not self.stop_drawing():
             self._put_aside[self.opened().folder, volume.GetID()] = drawing
         self._drawing = None
+
+    def _may_replace_predictions(self, volume: Any) -> bool:
+        """Tell whether predictions may be replaced: not those that a lesion was drawn in.
+
+        A drawing without anything in it ends; it would take what replaces them for drawn.
+        """
+        place, review = (self.opened().folder, volume.GetID()), self.lesion_review
+        aside = self._put_aside.get(place)
+        if aside is not None and not self._has_drawn(aside, volume):
+            del self._put_aside[place]
+        is_reviewed = review is not None and self.case_node(review.case_id) is volume
+        return place not in self._put_aside and (not is_reviewed or self.stop_drawing())
 
     def _require_no_drawing(self) -> None:
         """Refuse to go on while something was drawn that is not decided about yet.
@@ -312,9 +323,14 @@ class LesionDrawingLogic(ReviewLogic):
             )
             raise SceneError(msg)
 
-    def _has_drawn(self, drawing: Drawing) -> bool:
-        """Tell whether there were prompts, answers or strokes since a lesion was begun."""
-        node, volume = self._shown(self._review().case_id)
+    def _has_drawn(self, drawing: Drawing, volume: Any | None) -> bool:
+        """Tell whether there were prompts, answers or strokes since a lesion was begun.
+
+        None are there any more where its volume (None) or the final label has left the scene.
+        """
+        node = None if volume is None else find_prediction(volume, "refined")
+        if volume is None or node is None:
+            return False
         if drawing.changes(self.history.done, volume.GetID()):
             return True
         return any(one is not None for one in drawing.voxels(node, volume, self.targets()))

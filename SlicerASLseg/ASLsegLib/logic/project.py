@@ -403,7 +403,7 @@ class ProjectLogic(LogicBase):
         else:
             msg = f"The volume of case {case_id} was removed from the scene; load the case again."
             raise SceneError(msg)
-        if loaded.saved is not None:
+        if loaded.saved is not None and self._may_replace_predictions(node):
             show_saved_predictions(node, loaded.saved)
         refined = find_prediction(node, "refined")
         if refined is None or is_as_written(refined, node):  # else a person's, not the label
@@ -411,6 +411,10 @@ class ProjectLogic(LogicBase):
         if project != self.project:
             self.use(project)
         return node
+
+    def _may_replace_predictions(self, _volume: Any) -> bool:
+        """Tell whether predictions about a volume may be replaced by those that are saved."""
+        return True
 
     def _place(self, folder: Path | str | None) -> Path:
         """Return where a volume is added: the folder that is given, or the open project's.
