@@ -96,3 +96,48 @@ def test_a_prompt_of_a_lesion_keeps_its_round_until_it_is_taken_back(reviewer: R
         logic.undo()
     reviewer.load(CASE)
     assert (round_listed(reviewer), logic.is_drawing) == (2, False)
+
+
+def test_no_decision_of_another_round_is_undone_into_this_one(reviewer: Reviewer) -> None:
+    ui, logic = reviewer.ui, reviewer.logic
+    reviewer.press(ui.lesionDeleteButton)
+    reviewer.press(ui.lesionDeleteButton)
+    load_next_round(reviewer)
+    shown = reviewer.shown
+    reviewer.press(ui.undoButton)
+    dialogs.take("decided about in round 1")
+    np.testing.assert_array_equal(reviewer.shown, shown)
+    assert reviewer.on_disk() == {1: "deleted", 2: "deleted"}
+    assert logic.to_undo == ""  # nor any other of that round
+    ui.lesionTable.selectRow(reviewer.rows.index("deleted"))
+    reviewer.press(ui.lesionAcceptButton)  # as the message says
+    assert reviewer.on_disk() == {1: "accepted", 2: "deleted"}
+    assert (reviewer.shown[3:6, 10:14, 10:14] == TUMOUR).all()
+    reviewer.press(ui.undoButton)
+    np.testing.assert_array_equal(reviewer.shown, shown)
+
+
+def test_no_decision_of_another_round_is_done_again_in_this_one(reviewer: Reviewer) -> None:
+    ui = reviewer.ui
+    reviewer.press(ui.lesionDeleteButton)
+    reviewer.press(ui.undoButton)
+    reviewer.load("c3")
+    load_next_round(reviewer)
+    reviewer.press(ui.redoButton)
+    dialogs.take("decided about in round 1")
+    np.testing.assert_array_equal(reviewer.shown, next_label())
+    assert reviewer.on_disk() == {}
+    assert not ui.redoButton.enabled
+
+
+def test_what_was_drawn_in_another_round_does_not_come_back_in_this_one(
+    reviewer: Reviewer,
+) -> None:
+    ui, logic = reviewer.ui, reviewer.logic
+    click(ui.lesionAddButton)
+    draw(reviewer)
+    reviewer.press(ui.lesionDeleteButton)
+    assert logic.to_undo == "delete drawn lesion"
+    load_next_round(reviewer)
+    assert logic.to_undo == ""
+    np.testing.assert_array_equal(reviewer.shown, next_label())

@@ -27,7 +27,8 @@ class Change:
         undo: Brings back what was before.
         redo: Does it again.
         case_id: Case that it is about; empty when nothing was decided about one.
-        needs_lesions: Whether the lesions of that case have to be listed for both.
+        lesions_of: Run and round whose lesions of that case have to be listed for both; None where
+            none have to.
         volume_id: MRML id of the volume that it is about; empty when it is about none of the scene.
         slice_index: The axial slice where it shows; None for no slice.
         size_bytes: Returns how much memory it takes, about.
@@ -39,7 +40,7 @@ class Change:
     undo: Callable[[], object]
     redo: Callable[[], object]
     case_id: str = ""
-    needs_lesions: bool = False
+    lesions_of: tuple[str, int] | None = None
     volume_id: str = ""
     slice_index: int | None = None
     size_bytes: Callable[[], int] = _nothing
@@ -151,6 +152,10 @@ class History:
     def forget_case(self, case_id: str) -> None:
         """Forget what was decided about lesions and slices of a case that left the project."""
         self._keep(lambda change: change.case_id != case_id)
+
+    def forget_lesions_of(self, case_id: str, lesions_of: tuple[str, int]) -> None:
+        """Forget what was decided about lesions of a case that a run found in one of its rounds."""
+        self._keep(lambda change: (change.case_id, change.lesions_of) != (case_id, lesions_of))
 
     def forget_decisions(self) -> None:
         """Forget all but what was done about volumes: the project was changed elsewhere."""

@@ -212,7 +212,7 @@ class LesionDecisionLogic(LesionDrawingLogic):
         """Decide, and note how to take it back."""
         review, before = self._review(), self._row(row)
         known = review.decisions.decisions.get(before.number)
-        case_id = review.case_id
+        case_id, lesions_of = review.case_id, review.lesions_of
         self._apply(case_id, row, decision, drawn=drawn)
         after = self._row(row)
 
@@ -221,16 +221,39 @@ class LesionDecisionLogic(LesionDrawingLogic):
                 boxes(self.case_node(case_id), str(after.number))
 
         def undo() -> None:
+            self._require_listed(case_id, lesions_of)
             self._return_to(case_id, after, before, known)
             handle(wake_boxes)
 
         def redo() -> None:
+            self._require_listed(case_id, lesions_of)
             self._return_to(case_id, before, after, decision)
             handle(rest_boxes)
 
         handle(rest_boxes)
-        self.history.add(Change(word, undo, redo, case_id, needs_lesions=True))
+        self.history.add(Change(word, undo, redo, case_id, lesions_of=lesions_of))
         self.lesions_changed.emit()
+
+    def _require_listed(self, case_id: str, lesions_of: tuple[str, int]) -> None:
+        """Refuse to take back or do again what is about other lesions than are listed.
+
+        Raises:
+            SceneError: When those of another case are, or of another round, in whose label the
+                lesions of before would be drawn.
+        """
+        review = self.lesion_review
+        if review is None or review.case_id != case_id:
+            msg = f"This is about case {case_id}, which is not looked at; load it first."
+            raise SceneError(msg)
+        if review.lesions_of != lesions_of:
+            self.history.forget_lesions_of(case_id, lesions_of)  # else it would be tried in vain
+            (run_id, number), (shown_id, shown) = lesions_of, review.lesions_of
+            msg = (
+                f"That was decided about in round {number} of run {run_id}, and case {case_id} is "
+                f"shown as in round {shown} of {shown_id}, which may lack the lesion or draw it "
+                "otherwise; choose the lesion in the list and decide about it again, or add it."
+            )
+            raise SceneError(msg)
 
     def _return_to(
         self,
@@ -240,9 +263,6 @@ class LesionDecisionLogic(LesionDrawingLogic):
         decision: LesionDecision | None,
     ) -> None:
         """Bring a lesion back to how it was, on disk and in the scene."""
-        if self.lesion_review is None or self.lesion_review.case_id != case_id:
-            msg = f"This is about case {case_id}, which is not looked at; load it first."
-            raise SceneError(msg)
         self._require_no_drawing()
         self._apply(case_id, self._review().row_of(now), decision, shown=goal)
         self.lesions_changed.emit()

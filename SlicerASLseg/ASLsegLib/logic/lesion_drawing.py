@@ -238,7 +238,7 @@ class LesionDrawingLogic(ReviewLogic):
         self._require_no_label(review.case_id)
         target = next(one for one in self.targets() if one.name == lesion.target)
         require_segments(node, self.targets(), {target.name, target.inside or target.name})
-        is_listed_one = (review.run.run_id, review.round) in rounds_shown(node)
+        is_listed_one = review.lesions_of in rounds_shown(node)
         if is_listed_one and is_as_written(node, volume):
             return lesion.shown
         of_target = [one for one in review.rows if one.shown and one.target == target.name]

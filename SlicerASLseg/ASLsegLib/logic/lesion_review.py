@@ -38,6 +38,11 @@ class LesionReview:
     decisions: CaseLesions
     otherwise: list[int] = field(default_factory=list)
 
+    @property
+    def lesions_of(self) -> tuple[str, int]:
+        """Id of the run and the round that they are of."""
+        return self.run.run_id, self.round
+
     def named(self, numbers: Sequence[int]) -> str:
         """Say which lesions are meant, by their rows where all are listed: "lesions 1, 3"."""
         rows = [n for n, row in enumerate(self.rows, start=1) if row.number in numbers]

@@ -403,8 +403,12 @@ class ProjectLogic(LogicBase):
         else:
             msg = f"The volume of case {case_id} was removed from the scene; load the case again."
             raise SceneError(msg)
-        if loaded.saved is not None and self._may_replace_predictions(node):
-            show_saved_predictions(node, loaded.saved)
+        if (
+            loaded.saved is not None
+            and self._may_replace_predictions(node)
+            and show_saved_predictions(node, loaded.saved)
+        ):
+            self.history.forget_volume(node.GetID())  # it would change voxels that were replaced
         refined = find_prediction(node, "refined")
         if refined is None or is_as_written(refined, node):  # else a person's, not the label
             note_label(node, "" if loaded.saved is None else loaded.saved.label)

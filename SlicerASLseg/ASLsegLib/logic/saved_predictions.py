@@ -81,13 +81,16 @@ def read_saved_predictions(project: Project, case_id: str) -> SavedPredictions |
     return SavedPredictions(result, case.label is not None, projects.label_digest(project, case_id))
 
 
-def show_saved_predictions(volume: Any, saved: SavedPredictions) -> None:
+def show_saved_predictions(volume: Any, saved: SavedPredictions) -> bool:
     """Show saved predictions about a volume, and a person's label as the refined one.
 
     Predictions in the scene are renewed when they show another round, another label map, or lesions
     otherwise than they were decided about; what a person drew or prompted stays as it is.
+
+    Returns:
+        Whether others took the place of some that were shown.
     """
-    result, nodes = saved.result, {}
+    result, nodes, has_replaced = saved.result, {}, False
     for source, parts in result.predictions.items():
         provenance = provenance_of(source, result.origin)
         label = ""
@@ -95,12 +98,14 @@ def show_saved_predictions(volume: Any, saved: SavedPredictions) -> None:
             provenance, label = replace(provenance, human=saved.human), saved.label
         node = prediction_node(volume, source)
         if _is_outdated(node, volume, saved, provenance, label):
+            has_replaced |= node.GetSegmentation().GetNumberOfSegments() > 0
             nodes[source] = write_prediction(
                 volume, parts, result.targets, provenance, may_replace=lambda _: True
             )
     if result.prompts and "sam" in nodes:
         show_proposed(volume, result)
     flag_disagreement(nodes, result.agreement)
+    return has_replaced
 
 
 def _is_outdated(

@@ -79,7 +79,7 @@ class UndoSection(Section):
     def _has_come(self, change: Change | None) -> bool:
         """Tell whether the lesions that a change needs are listed; else its case is loaded."""
         review = self.logic.lesion_review
-        if change is None or not change.needs_lesions:
+        if change is None or change.lesions_of is None:
             return True
         if review is not None and review.case_id == change.case_id:
             return True
