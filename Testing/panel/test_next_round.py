@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import slicer
 from harness import write_mask
 from lesion_reviewer import CASE, LIVER, TUMOUR, Reviewer, a_lesion_label, keep_next_round
 
@@ -141,3 +142,20 @@ def test_what_was_drawn_in_another_round_does_not_come_back_in_this_one(
     load_next_round(reviewer)
     assert logic.to_undo == ""
     np.testing.assert_array_equal(reviewer.shown, next_label())
+
+
+def test_the_overlay_of_disagreement_is_that_of_the_round_that_is_shown(
+    reviewer: Reviewer,
+) -> None:
+    from ASLsegLib.scene.disagreement import find_overlay, image_of, show_disagreement
+
+    box, volume = reviewer.ui.showDisagreementBox, reviewer.logic.case_node(CASE)
+    percent = np.full(a_lesion_label().shape, 60, np.uint8)
+    show_disagreement(volume, image_of(percent))  # as an answer about probabilities does
+    click(box)
+    assert slicer.util.arrayFromVolume(find_overlay(volume)).min() == 60
+    load_next_round(reviewer)
+    assert box.checked
+    assert slicer.util.arrayFromVolume(find_overlay(volume)).max() == 0  # all agree
+    composite = slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")[0]
+    assert composite.GetForegroundVolumeID() == find_overlay(volume).GetID()

@@ -18,6 +18,7 @@ from ASLsegLib.engine.results import (
 )
 from ASLsegLib.logic import project_data as projects
 from ASLsegLib.scene.case_nodes import shown_label
+from ASLsegLib.scene.disagreement import restore_overlay
 from ASLsegLib.scene.provenance import Provenance, digest_of
 from ASLsegLib.scene.segmentations import (
     flag_disagreement,
@@ -105,6 +106,8 @@ def show_saved_predictions(volume: Any, saved: SavedPredictions) -> bool:
     if result.prompts and "sam" in nodes:
         show_proposed(volume, result)
     flag_disagreement(nodes, result.agreement)
+    if has_replaced:
+        restore_overlay(volume, None)  # it compares those that were shown
     return has_replaced
 
 
