@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import slicer
-from harness import read_labels, read_mask, write_mask
+from harness import put_under, read_labels, read_mask, write_mask
 from lesion_reviewer import CASE, LIVER, TUMOUR, Reviewer, a_lesion_label
 from test_review_section import Person, no, yes
 
@@ -292,6 +292,38 @@ def test_what_was_drawn_is_kept_when_its_label_is_taken_back(person: Person) -> 
     assert np.array_equal(read_mask(node, "liver", volume), drawn)
     person.press(ui.acceptButton)
     assert person.logic.last_decision() == f"{case_id}: corrected"
+
+
+def exchange_names(node: Any, _: Any) -> None:
+    segments = [node.GetSegmentation().GetSegment(one) for one in ("liver", "tumour")]
+    for segment, name in zip(segments, ("tumour", "liver"), strict=True):
+        segment.SetName(name)
+
+
+def shift(node: Any, volume: Any) -> None:
+    matrix = np.eye(4)
+    matrix[0, 3] = 3 * volume.GetSpacing()[0]
+    put_under(node, matrix)
+
+
+@pytest.mark.parametrize("change", [exchange_names, shift])
+def test_names_and_place_of_a_label_are_a_persons_work(
+    person: Person, change: Callable[[Any, Any], None]
+) -> None:
+    from ASLsegLib.scene.segmentations import holds_unsaved
+
+    case_id, volume, logic = person.chosen(), person.panel.volume, person.logic
+    node, targets = final_label(person, case_id), logic.targets()
+    change(node, volume)
+    shown = read_labels(node, volume, targets)
+    assert holds_unsaved(node, volume)
+    assert not logic.release_case(case_id)
+    person.press(person.ui.acceptButton)
+    assert logic.last_decision() == f"{case_id}: corrected"
+    np.testing.assert_array_equal(person.saved(case_id), shown)
+    assert not holds_unsaved(node, volume)
+    person.load(case_id)
+    np.testing.assert_array_equal(read_labels(node, volume, targets), shown)
 
 
 def test_redo_saves_no_label_over_what_was_drawn_in_a_case_that_came_anew(person: Person) -> None:

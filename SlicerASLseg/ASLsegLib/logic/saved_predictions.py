@@ -100,6 +100,7 @@ def show_saved_predictions(volume: Any, saved: SavedPredictions) -> bool:
         node = prediction_node(volume, source)
         if _is_outdated(node, volume, saved, provenance, label):
             has_replaced |= node.GetSegmentation().GetNumberOfSegments() > 0
+            node.SetAndObserveTransformNodeID(volume.GetTransformNodeID())
             nodes[source] = write_prediction(
                 volume, parts, result.targets, provenance, may_replace=lambda _: True
             )

@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ASLsegLib.scene.provenance import is_changed, read_provenance, target_of, write_provenance
+from ASLsegLib.scene.provenance import (
+    digest_shown,
+    is_changed,
+    read_provenance,
+    target_of,
+    write_provenance,
+)
 from ASLsegLib.scene.segments import Part, combined, read_part, write_part
 from ASLsegLib.scene.shown_labels import choose_segments
 from ASLsegLib.scene.volumes import SceneError
@@ -157,7 +163,7 @@ def move_voxels(
     for segment_id, rule in changes:
         segment = node.GetSegmentation().GetSegment(segment_id)
         before = read_part(node, segment_id, volume)
-        is_ours = not is_changed(segment, before)
+        is_ours = not is_changed(segment, digest_shown(node, segment_id, volume, before))
         after = combined(before, part_of_mask(voxels), rule)
         write_part(node, segment_id, after, volume)
         provenance = read_provenance(segment)

@@ -12,10 +12,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import slicer
 import vtk
 
+from aslseg.data.nrrd import kind_of
 from aslseg.project.run_tables import EXTERNAL
 from ASLsegLib.scene.segments import Part, segment_ids
+from ASLsegLib.scene.terminology import target_named, terminology_of, without_new
+from ASLsegLib.scene.volumes import as_array
 
 _PREFIX = "ASLseg."
 _DIGEST, _TARGET = "Digest", "Target"
@@ -114,19 +118,19 @@ def target_of(segment: Any) -> str:
     return tag(segment, _TARGET)
 
 
-def is_edited(segment: Any, part: Part | None) -> bool:
+def is_edited(segment: Any, shown: str) -> bool:
     """Tell whether a person changed one of our segments, or made or accepted it.
 
     Args:
         segment: One of ours.
-        part: What it holds now.
+        shown: What it shows now, see `digest_shown`.
     """
-    return tag(segment, "Human") == "yes" or is_changed(segment, part)
+    return tag(segment, "Human") == "yes" or is_changed(segment, shown)
 
 
-def is_changed(segment: Any, part: Part | None) -> bool:
-    """Tell whether a segment holds something else than was written to it, or saved of it."""
-    return digest_of(part) not in (written_digest(segment), tag(segment, SAVED))
+def is_changed(segment: Any, shown: str) -> bool:
+    """Tell whether a segment shows something else than was written to it, or saved of it."""
+    return shown not in (written_digest(segment), tag(segment, SAVED))
 
 
 def written_digest(segment: Any) -> str:
@@ -171,6 +175,49 @@ def digest_of(part: Part | None) -> str:
         return "empty"
     bits = np.packbits(np.ascontiguousarray(part.values))
     return hashlib.blake2b(bits.data, digest_size=12, key=str(part.extent).encode()).hexdigest()
+
+
+def digest_shown(node: Any, segment_id: str, volume: Any, part: Part | None) -> str:
+    """Return a digest of what a segment shows, and where.
+
+    It is that of the voxels alone (`digest_of`) unless one of ours makes another target than it was
+    written for, by its name, or is not shown where the voxels of the volume are.
+
+    Args:
+        node: Segmentation node.
+        segment_id: Id of the segment.
+        volume: Volume node that it is about.
+        part: What the segment holds.
+    """
+    segment = node.GetSegmentation().GetSegment(segment_id)
+    name = str(segment.GetName()) if is_renamed(node, segment_id) else ""
+    return "|".join(one for one in (digest_of(part), name, _moved(node, volume)) if one)
+
+
+def is_renamed(node: Any, segment_id: str) -> bool:
+    """Tell whether one of our segments makes another target than it was written for, or none."""
+    segmentation = node.GetSegmentation()
+    segment = segmentation.GetSegment(segment_id)
+    own, name = target_of(segment), str(segment.GetName() or "")
+    if own in ("", name):
+        return False
+    targets = {target_of(segmentation.GetSegment(one)) for one in segment_ids(node)} - {""}
+    names = (without_new(name), kind_of(terminology_of(segment)))
+    return next((one for given in names if (one := target_named(given, [*targets]))), None) != own
+
+
+def _moved(node: Any, volume: Any) -> str:
+    """Say how a segmentation is moved against its volume; empty where it is not."""
+    transforms = node.GetParentTransformNode(), volume.GetParentTransformNode()
+    if transforms[0] is transforms[1]:
+        return ""
+    given = [one for one in transforms if one is not None]
+    if not all(one.IsTransformToWorldLinear() for one in given):
+        return f"bent {max(one.GetTransformToWorldMTime() for one in given)}"
+    matrix = vtk.vtkMatrix4x4()
+    slicer.vtkMRMLTransformNode.GetMatrixTransformBetweenNodes(*transforms, matrix)
+    move = as_array(matrix).round(6)
+    return "" if np.array_equal(move, np.eye(4)) else f"moved {move.tolist()}"
 
 
 def set_tags(segment: Any, tags: Mapping[str, str]) -> None:

@@ -20,11 +20,12 @@ from ASLsegLib.scene.provenance import (
     SAVED,
     Provenance,
     all_tags,
-    digest_of,
+    digest_shown,
     forget_saved_without,
     is_changed,
     is_edited,
     is_prompted,
+    is_renamed,
     mark_human,
     note_added,
     note_given,
@@ -179,14 +180,14 @@ def rounds_shown(node: Any) -> set[tuple[str, int]]:
 def is_as_written(node: Any, volume: Any) -> bool:
     """Tell whether a node holds what was written to it.
 
-    Nothing of it was drawn, prompted or removed.
+    Nothing of it was drawn, prompted, moved or removed, and no segment makes another target.
     """
     segmentation = node.GetSegmentation()
     if removed_segments(node):
         return False
     return len(_ours(node)) == len(segment_ids(node)) and not any(
         is_prompted(segmentation.GetSegment(n))
-        or is_changed(segmentation.GetSegment(n), read_part(node, n, volume))
+        or is_changed(segmentation.GetSegment(n), _shown(node, n, volume))
         for n in _ours(node)
     )
 
@@ -198,10 +199,10 @@ def written_to(node: Any) -> dict[str, str]:
 
 
 def shown_in(node: Any, volume: Any) -> dict[str, str]:
-    """Return digests of what our segments and grown lesions of a node hold now, by their ids."""
+    """Return digests of what our segments and grown lesions of a node show now, by their ids."""
     segmentation, ours = node.GetSegmentation(), _ours(node)
     grown = [n for n in segment_ids(node) if tag(segmentation.GetSegment(n), GROWTH)]
-    return {n: digest_of(read_part(node, n, volume)) for n in [*ours, *grown]}
+    return {n: _shown(node, n, volume) for n in [*ours, *grown]}
 
 
 def note_saved(node: Any, volume: Any, saved: Mapping[str, str]) -> None:
@@ -227,12 +228,13 @@ def is_approved(node: Any) -> bool:
 def holds_unsaved(node: Any, volume: Any) -> bool:
     """Tell whether a person changed a prediction, or prompted the refined one, and did not save.
 
-    It is changed where something was drawn in it, or a segment of it was removed.
+    It is changed where something was drawn in it, a segment of it was removed or makes another
+    target by its name, or it was moved against its volume.
     """
     if removed_segments(node):
         return True
     segments = {n: node.GetSegmentation().GetSegment(n) for n in segment_ids(node)}
-    if any(is_changed(one, read_part(node, n, volume)) for n, one in segments.items()):
+    if any(is_changed(one, _shown(node, n, volume)) for n, one in segments.items()):
         return True
     prompted = any(is_prompted(segments[n]) for n in _ours(node))
     return source_of(node) == "refined" and prompted and not is_approved(node)
@@ -266,7 +268,7 @@ def write_prediction(
     node = prediction_node(volume, provenance.source)
     segmentation = node.GetSegmentation()
     shown = {one: read_part(node, one, volume) for one in _ours(node)}
-    kept = _edited(node, shown, replaces_prompted=provenance.prompted)
+    kept = _edited(node, volume, shown, replaces_prompted=provenance.prompted)
     if kept and may_replace([segmentation.GetSegment(name).GetName() for name in kept]):
         kept = []
     written: dict[str, str] = {}
@@ -276,6 +278,8 @@ def write_prediction(
         tags = None if segment_id is None else all_tags(segmentation.GetSegment(segment_id))
         if segment_id is None:
             segment_id = _new_segment(node, target, provenance.source, holds_others=holds_others)
+        elif is_renamed(node, segment_id):
+            segmentation.GetSegment(segment_id).SetName(target.name)
         write_part(node, segment_id, part, volume)
         write_provenance(segmentation.GetSegment(segment_id), target.name, provenance, part)
         written[target.name] = segment_id
@@ -457,13 +461,18 @@ def _ours(node: Any) -> list[str]:
     return [n for n in segment_ids(node) if read_provenance(segmentation.GetSegment(n)) is not None]
 
 
+def _shown(node: Any, segment_id: str, volume: Any) -> str:
+    return digest_shown(node, segment_id, volume, read_part(node, segment_id, volume))
+
+
 def _edited(
-    node: Any, shown: Mapping[str, Part | None], *, replaces_prompted: bool = False
+    node: Any, volume: Any, shown: Mapping[str, Part | None], *, replaces_prompted: bool = False
 ) -> list[str]:
     """Return the ids of our segments that a person has a share in.
 
     Args:
         node: Segmentation node.
+        volume: Its volume node.
         shown: What our segments hold, by their ids.
         replaces_prompted: Leave out those that only follow earlier prompts.
     """
@@ -472,7 +481,7 @@ def _edited(
     for segment_id, part in shown.items():
         segment = segmentation.GetSegment(segment_id)
         prompted = is_prompted(segment) and not replaces_prompted
-        if prompted or is_edited(segment, part):
+        if prompted or is_edited(segment, digest_shown(node, segment_id, volume, part)):
             found.append(segment_id)
     return found
 
