@@ -9,7 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 import slicer
-from harness import put_under, shift_up, show_slice_of, wait_for_files
+from harness import (
+    put_under,
+    read_mask,
+    shift_up,
+    show_slice_of,
+    wait_for_files,
+    write_mask,
+)
 
 from aslseg.data.images import read_labelmap, write_labelmap
 from aslseg.data.volume import Geometry, Labelmap, Volume
@@ -294,6 +301,35 @@ def test_the_slice_of_a_volume_under_a_transform_that_is_seen_is_marked(
     run_event_loop(0.3)
     person.press(person.ui.completeSliceButton)
     assert logic.project.case("m1").complete_slices == (3,)
+
+
+@pytest.mark.parametrize("whose", ["final label", "own"])
+def test_a_slice_in_which_something_is_not_saved_is_not_marked(
+    person: Person, labelled_volume: Any, dialogs: Any, whose: str
+) -> None:
+    from ASLsegLib.logic.questions import Questions
+
+    ui, logic, volume = person.ui, person.logic, labelled_volume
+    node, segment = logic.refined_node("c0"), "liver"
+    if whose == "own":
+        node, _ = draw(volume, segment)
+        logic.save_label(node, questions=Questions(may_omit=lambda *_: True))
+    choose_node(ui.labelSegmentationSelector, node)
+    before = read_mask(node, segment, volume)
+    mask = before.copy()
+    mask[5, 5:9, 5:9] = ~mask[5, 5:9, 5:9]
+    write_mask(node, segment, mask, volume)
+    see_slice(person, volume, 5)
+    person.press(ui.completeSliceButton)
+    dialogs.take("in slice 5 something else than the saved label of case c0")
+    assert complete_slices(person) is None
+    see_slice(person, volume, 4)  # as it is saved
+    person.press(ui.completeSliceButton)
+    assert complete_slices(person) == (4,)
+    write_mask(node, segment, before, volume)
+    see_slice(person, volume, 5)
+    person.press(ui.completeSliceButton)
+    assert complete_slices(person) == (4, 5)
 
 
 def test_after_the_last_mark_nothing_counts_until_the_whole_label_is_let_count(

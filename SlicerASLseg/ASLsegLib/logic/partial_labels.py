@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from ASLsegLib.logic.history import Change
-from ASLsegLib.logic.project import ProjectLogic
-from ASLsegLib.scene.volumes import SceneError
+from ASLsegLib.logic.label_saving import LabelSavingLogic
+from ASLsegLib.scene.case_nodes import case_of
+from ASLsegLib.scene.provenance import source_of
+from ASLsegLib.scene.segmentations import holds_unsaved, volume_drawn_on
+from ASLsegLib.scene.shown_labels import choose_segments, voxels_shown
+from ASLsegLib.scene.volumes import SceneError, slice_axis_of
 
 if TYPE_CHECKING:
+    from aslseg.data.volume import Labels
     from aslseg.project.project import Project
+    from aslseg.targets import Target
 
 
-class PartialLabelLogic(ProjectLogic):
+class PartialLabelLogic(LabelSavingLogic):
     """The part of the logic that lets a label map count in part."""
 
     def set_label_targets(self, case_id: str, names: Sequence[str]) -> Project:
@@ -29,7 +37,12 @@ class PartialLabelLogic(ProjectLogic):
         return self.updated(self.opened().set_label_targets(case_id, names))
 
     def mark_slice_complete(
-        self, case_id: str, slice_index: int, *, complete: bool = True
+        self,
+        case_id: str,
+        slice_index: int,
+        *,
+        complete: bool = True,
+        segmentation: Any | None = None,
     ) -> Project:
         """Say that everything is labelled in a slice; only complete slices of the case are learnt.
 
@@ -40,12 +53,18 @@ class PartialLabelLogic(ProjectLogic):
             case_id: Name of the case, which has a label map.
             slice_index: Axial slice, as the file numbers them.
             complete: Whether it is.
+            segmentation: One of the case that has to be saved in that slice, beside its final label
+                in the scene; None for no other.
 
         Raises:
             ProjectError: When there is no such slice or label map, or no mark to take away.
+            SceneError: When one of these shows something else in the slice than is saved.
         """
         from aslseg.project.complete_slices import mark_slice_complete
 
+        if complete:
+            for node in {self.refined_node(case_id), segmentation} - {None}:
+                self._require_slice_saved(case_id, slice_index, node)
         word = f"slice {slice_index} {'complete' if complete else 'not complete'}, {case_id}"
         return self._change_complete(
             case_id,
@@ -67,6 +86,29 @@ class PartialLabelLogic(ProjectLogic):
         return self._change_complete(
             case_id, word, lambda project: mark_all_complete(project, case_id)
         )
+
+    def _require_slice_saved(self, case_id: str, slice_index: int, node: Any) -> None:
+        """Refuse to mark a slice of which something else would be learnt than is shown.
+
+        Raises:
+            SceneError: When a segmentation of the case shows something else in it than is saved.
+        """
+        project, volume, home = self.opened(), volume_drawn_on(node), self.case_node(case_id)
+        case = project.case(case_id)
+        if home is None or case.label is None or case_of(volume, project) != case_id:
+            return
+        axis, targets = slice_axis_of(home), _targets_in(node, project.targets)
+        if not (targets and holds_unsaved(node, volume)):
+            return
+        saved = project.load_labels(case).labels
+        shown = voxels_shown(node, volume, project.targets)
+        if slice_index in _slices_apart(shown, saved, targets, axis):
+            msg = (
+                f"{node.GetName()} shows in slice {slice_index} something else than the saved "
+                f"label of case {case_id}, and only what is saved is learnt; save it (Accept, or "
+                "Save as label) or take back what was drawn there, then mark the slice."
+            )
+            raise SceneError(msg)
 
     def _change_complete(
         self, case_id: str, word: str, change: Callable[[Project], Project]
@@ -105,3 +147,18 @@ class PartialLabelLogic(ProjectLogic):
         self.updated(now)
         msg = f"Which slices of case {case_id} are complete was changed elsewhere; look again."
         raise SceneError(msg)
+
+
+def _targets_in(node: Any, targets: Sequence[Target]) -> list[Target]:
+    """Return the targets that a segmentation says something of: of a final label that is all."""
+    found = choose_segments(node, targets).by_target
+    return [target for target in targets if source_of(node) or target.name in found]
+
+
+def _slices_apart(shown: Labels, saved: Labels, targets: Sequence[Target], axis: int) -> list[int]:
+    """Return the slices along an axis in which two label maps differ in some targets."""
+    apart = np.zeros(shown.shape[axis], bool)
+    others = tuple(one for one in range(shown.ndim) if one != axis)
+    for target in targets:
+        apart |= ((shown == target.value) != (saved == target.value)).any(axis=others)
+    return np.flatnonzero(apart).tolist()

@@ -100,7 +100,12 @@ class OrganMaskSection(Section):
     def _mark_slice(self) -> None:
         self._slice = k = self._seen_slice()
         if k is not None:
-            self.logic.mark_slice_complete(self._case_id, k, complete=not self._is_complete())
+            self.logic.mark_slice_complete(
+                self._case_id,
+                k,
+                complete=not self._is_complete(),
+                segmentation=self.panel.parameters.labelSegmentation,
+            )
 
     def _mark_all(self) -> None:
         self.logic.mark_all_complete(self._case_id)
