@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 from aslseg.data.geometry import resample_labels
 from aslseg.data.images import read_geometry, read_volume, write_labelmap, write_volume
 from aslseg.data.orientation import to_axial
-from aslseg.data.volume import Geometry, Labelmap, Shape3, Volume
+from aslseg.data.volume import Geometry, Labelmap, Mask, Shape3, Volume
 from aslseg.errors import ProjectError
 from aslseg.events import Monitor
 from aslseg.preprocessing.roi import resample
 from aslseg.project.case import PROJECT_FILE, CaseFiles
 from aslseg.project.create import create_project, select_cases
 from aslseg.project.label_origin import refuse_ai_label
-from aslseg.project.labels import load_labels
+from aslseg.project.labels import load_labels, unseen_voxels
 from aslseg.project.patients import refuse_divided, whose, with_dicom_patients
 from aslseg.project.project import Project, open_project
 from aslseg.targets import LIVER_TARGETS, Target
@@ -155,15 +155,32 @@ class BenchmarkData:
             ignored=case.ignored,
         )
 
+    def unseen(self, case_id: str) -> Mask | None:
+        """Return which voxels of a held-out case nobody looked at, as `truth` lies; None for none.
+
+        Raises:
+            ImageError: As `truth`.
+        """
+        case = next(case for case in self.cases if case.id == case_id)
+        return _unseen(case, _given(case), read_geometry(case.image))
+
     def to_json(self) -> dict[str, Any]:
         """Return what tells one benchmark's data from another's; draws can be added."""
         shared = {name: patient for name, patient in self.patients.items() if patient != name}
+        ignored = {case.id: case.ignored for case in self.cases if case.ignored is not None}
         return {
             "cases": {case.id: case.image.name for case in self.cases},
             "held_out": list(self.held_out),
             "targets": [target.model_dump() for target in self.targets],
             **({"patients": shared} if shared else {}),
+            **({"ignored": ignored} if ignored else {}),
         }
+
+
+def _unseen(case: CaseFiles, label: Path, geometry: Geometry) -> Mask | None:
+    if case.ignored is None:
+        return None
+    return unseen_voxels(label, geometry, case.ignored, same_size=case.same_size)
 
 
 def _given(case: CaseFiles) -> Path:
@@ -253,6 +270,9 @@ def _copied_case(case: CaseFiles, data: BenchmarkData, folder: Path, grid: Grid)
         labels = load_labels(
             given, stored.geometry, data.targets, same_size=case.same_size, ignored=case.ignored
         )
+        unseen = _unseen(case, given, stored.geometry)
+        if unseen is not None and case.ignored is not None:
+            labels.labels[unseen] = case.ignored
         write_labelmap(back.labelmap(resample_labels(labels, geometry)), label)
     voxels = _copied_voxels(volume, geometry, grid)
     write_volume(back.volume(Volume(voxels, geometry)), image)

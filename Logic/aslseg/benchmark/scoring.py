@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,8 @@ def held_out_rows(
 ) -> list[dict[str, Any]]:
     """Score predictions of the held-out cases, on the voxels of the images as they were given.
 
+    Voxels that nobody looked at (nnU-Net's ignore label) count as background in both.
+
     Args:
         data: Cases and their truth.
         predict: Gives the prediction of a case.
@@ -63,12 +65,26 @@ def held_out_rows(
         labels = resample_labels(prediction.labels, truth.geometry)
         if folder is not None:
             write_labelmap(labels, folder / f"{case_id}.nii.gz")
+        prediction, labels = _without_unseen(prediction, labels, data.unseen(case_id))
         facts = {"case": case_id, "patient": data.patients[case_id]}
         for row, target in zip(
             score_rows(labels, truth, data.targets, facts), data.targets, strict=True
         ):
             rows.append({**row, **_lesion_facts(data, prediction, labels, truth, target)})
     return rows
+
+
+def _without_unseen(
+    prediction: CasePrediction, labels: Labelmap, unseen: Mask | None
+) -> tuple[CasePrediction, Labelmap]:
+    """Leave voxels that nobody looked at out of a prediction and its label map on their grid."""
+    if unseen is None:
+        return prediction, labels
+    resampled = {
+        name: np.where(unseen, np.float32(0), resample(probability, unseen.shape, "linear"))
+        for name, probability in prediction.probabilities.items()
+    }
+    return replace(prediction, probabilities=resampled), labels.without(unseen)
 
 
 def _lesion_facts(

@@ -21,7 +21,7 @@ from aslseg.data.geometry import fit_labels
 from aslseg.data.images import read_segments
 from aslseg.data.nrrd import Segment
 from aslseg.data.orientation import to_axial
-from aslseg.data.volume import Geometry, Labelmap, SameSize
+from aslseg.data.volume import Geometry, Labelmap, Mask, SameSize
 from aslseg.errors import ImageError
 from aslseg.project.case import HISTORY, LABEL_SUFFIX
 from aslseg.storage import copy_atomic, sha256_of
@@ -58,6 +58,21 @@ def load_labels(
     return fit_labels(labelmap, geometry, str(path), same_size=same_size)
 
 
+def unseen_voxels(
+    path: Path, geometry: Geometry, ignored: int, *, same_size: SameSize = "refuse"
+) -> Mask | None:
+    """Return which voxels of an image nobody looked at, (D, H, W); None where all were.
+
+    Arguments and errors are those of `load_labels`.
+    """
+    labelmap, _ = read_segments(path)
+    unseen = labelmap.labels == ignored
+    if not unseen.any():
+        return None
+    found = Labelmap(unseen.astype(np.uint8), labelmap.geometry)
+    return fit_labels(found, geometry, str(path), same_size=same_size).labels > 0
+
+
 def complete_slices_of(
     path: Path, geometry: Geometry, ignored: int, *, same_size: SameSize = "refuse"
 ) -> tuple[int, ...] | None:
@@ -75,14 +90,12 @@ def complete_slices_of(
     Raises:
         ImageError: When each slice has such voxels.
     """
-    labelmap, _ = read_segments(path)
-    if not (labelmap.labels == ignored).any():
+    unseen = unseen_voxels(path, geometry, ignored, same_size=same_size)
+    if unseen is None:
         return None
-    unseen = Labelmap((labelmap.labels == ignored).astype(np.uint8), labelmap.geometry)
-    fitted = fit_labels(unseen, geometry, str(path), same_size=same_size)
     axis = to_axial(geometry).axes[0]
     others = tuple(n for n in range(3) if n != axis)
-    complete = np.flatnonzero(~fitted.labels.any(axis=others))
+    complete = np.flatnonzero(~unseen.any(axis=others))
     if not len(complete):
         msg = (
             f"Each slice of {path} has voxels that nobody looked at (nnU-Net's ignore label, "

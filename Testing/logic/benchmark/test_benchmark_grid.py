@@ -9,15 +9,27 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from aslseg.benchmark.data import AS_GIVEN, BenchmarkData, Grid, coarser, on_grid
+from aslseg.benchmark.data import (
+    AS_GIVEN,
+    BenchmarkData,
+    Grid,
+    coarser,
+    on_grid,
+    project_showing,
+)
+from aslseg.benchmark.draws import one_draw
 from aslseg.benchmark.experiments import BenchmarkSetup, Experiment, finished, run_experiment
+from aslseg.benchmark.scoring import CasePrediction, held_out_rows
 from aslseg.data.geometry import ijk_to_ras
-from aslseg.data.images import read_labelmap, read_volume, write_volume
+from aslseg.data.images import read_labelmap, read_volume, write_labelmap, write_volume
 from aslseg.data.orientation import Turn
 from aslseg.data.volume import Geometry, Volume
+from aslseg.project.case import CaseFiles
 from tiny_benchmark import HELD_OUT, a_preset, an_experiment, data_in
+from tiny_project import a_patient, write_patients
 
 GRID = Grid(spacing_mm=(8.0, 4.0, 4.0))  # twice that of the patients
+IGNORED = 3
 
 
 @pytest.fixture
@@ -142,3 +154,43 @@ def test_intensities_are_brought_to_a_common_range(tmp_path: Path, data: Benchma
     low, high = np.percentile(values, (10, 90))
     expected = np.clip((values - low) / (high - low) * 100, 0, 100)
     np.testing.assert_allclose(copy, expected, atol=1e-3)
+
+
+@pytest.fixture
+def partly_seen(tmp_path: Path) -> BenchmarkData:
+    """Cases whose first six slices nobody looked at, but for c1, as nnU-Net's ignore label says."""
+    cases = write_patients(tmp_path / "data")[:6]
+    for case in cases:
+        label = read_labelmap(given_label(case))
+        if case.id != "c1":
+            label.labels[:6] = IGNORED
+        write_labelmap(label, given_label(case))
+    return one_draw([replace(case, ignored=IGNORED) for case in cases], HELD_OUT, ("c0", "c1"))
+
+
+def given_label(case: CaseFiles) -> Path:
+    assert case.label is not None
+    return case.label
+
+
+def test_slices_that_nobody_looked_at_stay_so_in_copies(
+    tmp_path: Path, partly_seen: BenchmarkData
+) -> None:
+    copies = on_grid(partly_seen, tmp_path / "copies", GRID)
+    project = project_showing(copies, tmp_path / "project", "given", 2)
+    assert project.case("c0").complete_slices == (3, 4, 5)
+    assert project.case("c1").complete_slices is None
+
+
+def test_what_nobody_looked_at_is_not_scored(tmp_path: Path, partly_seen: BenchmarkData) -> None:
+    whole = a_patient(4)[1]
+    sure = {"liver": whole.labels > 0, "tumour": whole.labels == 2}
+    wrong = CasePrediction(whole, {name: np.float32(mask) for name, mask in sure.items()})
+    data = replace(partly_seen, held_out=("c4",))
+    rows = held_out_rows(data, lambda _: wrong, tmp_path / "labels")
+    assert [row["dice"] for row in rows] == [1.0, 1.0]
+    assert rows[0]["true_ml"] == pytest.approx((whole.labels[6:] > 0).sum() * 0.016, abs=1e-3)
+    assert rows[1]["false_positives"] == 0
+    assert not rows[1]["lesions"]["false_with"]
+    kept = read_labelmap(tmp_path / "labels" / "c4.nii.gz").labels
+    np.testing.assert_array_equal(kept, whole.labels)
