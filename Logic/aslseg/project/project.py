@@ -70,6 +70,8 @@ class Project(Settings):
         cases: In the order of their import.
         preset: Name of the settings that the project was made for.
         patient_salt: What PatientIDs of DICOM files are hashed with; None before the first one.
+        mask_digests: SHA-256 of given organ masks that are wanted, by their place, also where the
+            history alone has them by now; others are read as they are. Not part of `project.json`.
     """
 
     folder: Annotated[Path, Field(exclude=True)]
@@ -78,6 +80,7 @@ class Project(Settings):
     cases: tuple[Case, ...] = ()
     preset: str | None = None
     patient_salt: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")] | None = None
+    mask_digests: Annotated[dict[str, str], Field(exclude=True)] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Project:
@@ -253,11 +256,16 @@ class Project(Settings):
         geometry = geometry or self.geometry(case)
         remedy = "give the mask again, or restore the file from its history"
         otherwise = f"case {case.id}, so it is no mask of its organ; {remedy}"
-        places = {name: inside(self.folder, place) for name, place in case.masks.items()}
+        places = {name: self._mask_path(place) for name, place in case.masks.items()}
         return {
             name: read_labelmap_on(path, geometry, otherwise=otherwise).labels > 0
             for name, path in places.items()
         }
+
+    def _mask_path(self, place: Path) -> Path:
+        """Return where a mask is: in its place, or in the history where another one is wanted."""
+        path, digest = inside(self.folder, place), self.mask_digests.get(place.as_posix())
+        return path if digest is None else find_label(path, digest)
 
     def lesion_path(self, case_id: str) -> Path:
         """Return where the decisions about the lesions of a case are, which need not be there."""

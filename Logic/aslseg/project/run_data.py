@@ -168,6 +168,13 @@ def check_masks(project: Project, folder: RunFolder, monitor: Monitor) -> None:
             monitor.warn(f"Every case has a mask of {name}: it is not trained, the masks are used.")
 
 
+def with_masks_of_now(project: Project) -> Project:
+    """Return a project whose organ masks stay those that it has now, whatever becomes of them."""
+    places = {place for case in project.cases for place in case.masks.values()}
+    digests = {place.as_posix(): sha256_of(inside(project.folder, place)) for place in places}
+    return validated(project, mask_digests=digests)
+
+
 def validation_digest(project: Project) -> str:
     """Return a digest of the label maps that validation scores are of, and of what they decide."""
     labelled = (case for case in project.validation if case.label is not None)

@@ -813,6 +813,29 @@ def test_a_run_does_not_go_on_without_what_it_learns_from(
             continue_run(now, "a")
 
 
+@pytest.mark.parametrize("change", ["replaced", "taken away"])
+def test_masks_that_change_meanwhile_stay_those_that_the_run_began_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    inner, read = a_method([0.5, 0.6]), list[np.ndarray]()
+    begun, later = (Labelmap((a_patient(n)[1].labels > 0) * np.uint8(1), GEOMETRY) for n in (2, 3))
+
+    def changing(context: RunContext, this: Round) -> RoundOutcome:
+        if this.number == 1:
+            mask = later if change == "replaced" else None
+            now = open_project(context.project.folder)
+            now.set_organ_masks("liver", {"c2": mask}, replace=True)
+        case = context.project.case("c2")
+        read.append(context.project.load_image(case).given["liver"])
+        return inner(context, this)
+
+    monkeypatch.setitem(METHODS, "double", changing)
+    project = a_tiny_project(tmp_path).set_organ_masks("liver", {"c2": begun})
+    run = start_run(project, tiny_config(method="double", rounds=2), run_id="a")
+    assert run.status["state"] == "done"
+    assert [np.array_equal(mask, begun.labels > 0) for mask in read] == [True, True]
+
+
 def test_a_run_is_not_checked_on_what_it_has_labelled_and_learnt_itself(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
