@@ -572,8 +572,11 @@ def test_a_finished_run_is_reviewed_without_its_networks(
     bare = RunFolder(tmp_path / "bare")
     shutil.copytree(trained, bare.path, ignore=shutil.ignore_patterns(*WEIGHTS))
     assert not list(bare.path.rglob("*.safetensors"))
+    shutil.copytree(bare.round(1), bare.round(2))
+    bare.write_status(rounds=2, best_round=2)
     study = replace(a_study, work=tmp_path / "work", finished=bare)
     log = study.follow(name, ways_of_finished_run(1)[name])
+    assert {one.round for one in log.work()} == {0, 1}
     final = {one.case: one for one in log.states() if one.final}
     assert set(final) == set(study.data.images)
     assert all(one.meets for one in final.values())

@@ -112,7 +112,7 @@ class Study:
             if self.finished is not None and way.trains_on:
                 self._copy_finished(folder, leave=("lock",))
         run = open_run(folder, RUN)
-        if way.round and not log.states():
+        if way.round and not any(one.round for one in log.states()):
             run.write_status(best_round=way.round)
         elif run.state != "done":
             resume_run(open_project(folder), RUN, Monitor(listener=print_event))
