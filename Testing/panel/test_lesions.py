@@ -697,6 +697,35 @@ def test_decisions_are_about_the_round_that_is_shown_whatever_is_trained_meanwhi
         reviewer.logic.load_lesions(CASE)
 
 
+def test_a_case_is_reviewed_from_the_latest_that_predicted_it(
+    reviewer: Reviewer, trained: Path, tmp_path: Path
+) -> None:
+    from aslseg.data.images import read_labelmap, write_labelmap
+    from aslseg.project.lesions import read_lesions
+    from aslseg.project.run_folder import open_run
+
+    logic, ui, run = reviewer.logic, reviewer.ui, open_run(trained)
+    before, rows = {one.case_id: one for one in logic.review_queue()}, reviewer.rows
+    reviewer.load("c3")
+    predicted = read_labelmap(run.predictions(1, "c3") / "refined.nii.gz")
+    write_labelmap(predicted, tmp_path / "others" / "c3.nii.gz")
+    others = logic.add_external_labels("TotalSegmentator", tmp_path / "others")
+    after = {one.case_id: one for one in logic.review_queue()}
+    assert after.keys() == before.keys()
+    assert after[CASE] == before[CASE]
+    assert after["c3"].refined == others.predictions(1, "c3") / "refined.nii.gz"
+    folders = {one.report.case_id: one.predictions for one in logic.case_overviews(wait=False)}
+    assert [folders[one].parents[2] for one in (CASE, "c3")] == [run.path, others.path]
+    reviewer.load(CASE)
+    assert reviewer.rows == rows
+    reviewer.press(ui.lesionAcceptButton)
+    decisions = read_lesions(logic.project, CASE).decisions
+    assert {(one.run, one.round) for one in decisions.values()} == {(run.run_id, 1)}
+    click(ui.acceptButton)
+    reviewer.rest()
+    assert logic.last_decision() == f"{CASE}: accepted"
+
+
 def test_no_lesions_are_listed_but_those_of_the_case_that_is_shown(
     reviewer: Reviewer, trained: Path
 ) -> None:

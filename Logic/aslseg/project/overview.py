@@ -13,8 +13,7 @@ from aslseg.project.pairing import natural_key
 from aslseg.project.project import Project
 from aslseg.project.review import CaseReport, case_reports
 from aslseg.project.review_order import ReviewOrder, waiting
-from aslseg.project.run_folder import RunFolder, saw_another
-from aslseg.schema_1 import predictions_folder
+from aslseg.project.run_folder import RunFolder
 
 STATES = {
     "labelled": "labelled",
@@ -36,7 +35,7 @@ class CaseOverview:
     Attributes:
         report: How the case stands.
         turn: Its place among the cases to look at next, from 1; 0 when it is not among them.
-        predictions: Folder of the latest finished round's predictions on it, or None.
+        predictions: Folder of the predictions on it that `report` is about, or None.
         facts: What was measured; None as long as nothing was.
         complete: How many slices of the person's label map are complete; None for all.
     """
@@ -79,7 +78,7 @@ def case_overviews(
     Args:
         project: The cases.
         run: Whose best round is shown; None when there is none.
-        reports: Of the cases, if they are known already.
+        reports: Of the cases, if they are known already; they may be of several runs.
         order: In which cases are looked at.
         facts_of: Looks up what was measured of a case.
 
@@ -90,12 +89,9 @@ def case_overviews(
     reports = case_reports(project, run) if reports is None else reports
     queue = [] if run is None else waiting(reports, order)
     turns = {report.case_id: turn for turn, report in enumerate(queue, start=1)}
-    best = 0 if run is None else run.best_round
-    root = predictions_folder(run.round(best)) if run is not None and best else None
-    rows, seen = [], {} if run is None else run.images
+    rows = []
     for case, report in zip(project.cases, reports, strict=True):
-        is_known = root is not None and not saw_another(seen, case)
-        folder = root / case.id if root is not None and is_known else None
+        folder = None if report.refined is None else report.refined.parent
         facts = facts_of(project, case, folder)
         complete = None if case.complete_slices is None else len(case.complete_slices)
         rows.append(CaseOverview(report, turns.get(case.id, 0), folder, facts, complete))

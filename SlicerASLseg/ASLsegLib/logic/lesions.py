@@ -38,12 +38,12 @@ class LesionLogic(LesionDecisionLogic):
     def load_lesions(
         self, case_id: str, *, then: Callable[[], None] | None = None, wait: bool = True
     ) -> LesionReview | None:
-        """List the lesions that the latest run found in a case of the scene.
+        """List the lesions that the latest run with a prediction of it found in a case.
 
         What was being drawn in another case is put aside until its lesions are listed again.
 
         Args:
-            case_id: Name of a case that is loaded.
+            case_id: Name of a case that is in the scene.
             then: Called when they are there.
             wait: Return them; else None at once.
 
@@ -54,7 +54,7 @@ class LesionLogic(LesionDecisionLogic):
         from aslseg.evaluation.lesion_review import read_review
 
         project, node = self.opened(), self.case_node(case_id)
-        run = None if self.state is None else self.state.run
+        run = None if self.state is None else self.state.run_of(case_id)
         if node is None or run is None:
             what = "no finished round yet" if run is None else f"no case {case_id} in the scene"
             msg = f"There are no lesions to review: there is {what}."

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from aslseg.project.run_folder import RunFolder
     from aslseg.project.run_list import RunSummary
 
+    Predicted = tuple[dict[str, LabelFile], dict[str, float]]
+    """Final labels of a round, and the volume of lesions that it expects in ml, both by case."""
+
 
 class ProjectState:
     """Everything is read at its first use; a change of the project makes a new state.
@@ -37,9 +40,7 @@ class ProjectState:
         order: ReviewOrder = "least",
     ) -> None:
         self.project, self.order = project, order
-        self._predicted: dict[Path, tuple[dict[str, LabelFile], dict[str, float]]] = (
-            {} if before is None else before._predicted
-        )
+        self._predicted: dict[Path, Predicted] = {} if before is None else before._predicted
 
     @cached_property
     def runs(self) -> list[RunSummary]:
@@ -54,24 +55,32 @@ class ProjectState:
         return run_names(self.project, [run for run in self.runs if run.is_usable])
 
     @cached_property
-    def run(self) -> RunFolder | None:
-        """The latest run with predictions to review, or labels of another model."""
+    def finished(self) -> list[RunFolder]:
+        """The runs with predictions to review, and labels of other models, latest first."""
         from aslseg.project.run_folder import open_run
 
         finished = [run.run_id for run in self.runs if run.best_round > 0]
-        return open_run(self.project.folder, finished[0]) if finished else None
+        return [open_run(self.project.folder, run_id) for run_id in finished]
+
+    @property
+    def run(self) -> RunFolder | None:
+        """The latest of these."""
+        return next(iter(self.finished), None)
+
+    def run_of(self, case_id: str) -> RunFolder | None:
+        """Return what a case is reviewed from: the latest with a prediction of it, else `run`."""
+        return self._run_by_case.get(case_id, self.run)
 
     @cached_property
     def reports(self) -> list[CaseReport]:
-        """How every case stands, in the order of the project."""
-        from aslseg.project.review import case_reports, expected_lesions_ml, refined_files
+        """How every case stands by what it is reviewed from, in the order of the project."""
+        from aslseg.project.review import case_reports
 
-        if self.run is None:
-            return case_reports(self.project, None)
-        round_folder = self.run.round(self.run.best_round)
-        if round_folder not in self._predicted:
-            self._predicted[round_folder] = refined_files(self.run), expected_lesions_ml(self.run)
-        return case_reports(self.project, self.run, *self._predicted[round_folder])
+        runs = [self.run_of(case.id) for case in self.project.cases]
+        found = {
+            run: case_reports(self.project, run, *self._predictions_of(run)) for run in {*runs}
+        }
+        return [found[run][number] for number, run in enumerate(runs)]
 
     @cached_property
     def waiting(self) -> list[CaseReport]:
@@ -86,6 +95,31 @@ class ProjectState:
         from aslseg.project.review_pace import seconds_left
 
         return seconds_left(self.reports)
+
+    @cached_property
+    def _run_by_case(self) -> dict[str, RunFolder]:
+        """The latest run with a prediction of each case that has no label map of a person."""
+        from aslseg.project.run_folder import saw_another
+
+        found: dict[str, RunFolder] = {}
+        left = {case.id: case for case in self.project.cases if case.label is None}
+        for run in self.finished if left else ():
+            (files, _), seen = self._predictions_of(run), run.images
+            of_run = [n for n, case in left.items() if n in files and not saw_another(seen, case)]
+            found |= dict.fromkeys(of_run, run)
+            left = {n: case for n, case in left.items() if n not in found}
+        return found
+
+    def _predictions_of(self, run: RunFolder | None) -> Predicted:
+        """Return what the best round of a run predicted; nothing without a run."""
+        from aslseg.project.review import expected_lesions_ml, refined_files
+
+        if run is None:
+            return {}, {}
+        round_folder = run.round(run.best_round)
+        if round_folder not in self._predicted:
+            self._predicted[round_folder] = refined_files(run), expected_lesions_ml(run)
+        return self._predicted[round_folder]
 
     @cached_property
     def last_decision(self) -> Review | None:

@@ -155,16 +155,10 @@ def read_case_with_lesions(project: Project, case_id: str) -> CaseRead:
         AslsegError: When a file is damaged.
     """
     from aslseg.evaluation.lesion_review import read_review
-    from aslseg.project.run_folder import latest_finished
+    from aslseg.project.run_folder import run_named
 
     read = read_case(project, case_id)
-    run = latest_finished(project.folder, external=True)
-    if run is None or read.volume is None or not _has_predictions(read, run.run_id):
+    if read.volume is None or read.saved is None or read.saved.human:
         return read
+    run = run_named(project.folder, read.saved.result.origin.run)
     return replace(read, lesions=read_review(read.project, run, case_id, read.volume))
-
-
-def _has_predictions(read: CaseRead, run_id: str) -> bool:
-    """Whether what was read of a case are the predictions of a run, and no label of a person."""
-    saved = read.saved
-    return saved is not None and not saved.human and saved.result.origin.run == run_id

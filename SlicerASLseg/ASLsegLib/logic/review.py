@@ -72,8 +72,8 @@ class ReviewLogic(LabelSavingLogic):
         What the scene shows as refined label is saved: as accepted when it is as a run made it, as
         corrected when a person drew in it or placed prompts. Where a part of it is hidden it is
         asked about; cases that are not looked at are accepted as they are. A case that is not in
-        the scene gets the label of the best round of the latest run. Where no slice of the case's
-        label counts, all of it does afterwards.
+        the scene gets the label of the best round of the latest run with one of it. Where no slice
+        of the case's label counts, all of it does afterwards.
 
         Args:
             case_id: Name of the case.
@@ -90,7 +90,7 @@ class ReviewLogic(LabelSavingLogic):
         project = self.opened()
         node = self.refined_node(case_id)
         if node is None:
-            latest = None if self.state is None else self.state.run
+            latest = None if self.state is None else self.state.run_of(case_id)
             if latest is None:
                 msg = "There is no finished round whose label could be accepted; train first."
                 raise SceneError(msg)
@@ -131,7 +131,7 @@ class ReviewLogic(LabelSavingLogic):
         """Never train on the pseudo-labels of a case."""
         from aslseg.project import review
 
-        run = None if self.state is None else self.state.run
+        run = None if self.state is None else self.state.run_of(case_id)
         rejected = self.updated(review.reject(self.opened(), case_id, run))
         self._note_decision(lambda: self.updated(review.reject(self.opened(), case_id, run)))
         return rejected
