@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import slicer
-from harness import press, read_mask, wait_for_files, write_labels, write_mask
+from harness import press, put_under, read_mask, wait_for_files, write_labels, write_mask
 from lesion_reviewer import CASE, LIVER, TUMOUR, Reviewer, a_lesion_label, give_lesions
 from PySide6 import QtCore
 
@@ -724,6 +724,38 @@ def test_a_case_is_reviewed_from_the_latest_that_predicted_it(
     click(ui.acceptButton)
     reviewer.rest()
     assert logic.last_decision() == f"{CASE}: accepted"
+
+
+def test_no_lesion_is_decided_about_in_a_label_that_was_moved(reviewer: Reviewer) -> None:
+    from ASLsegLib.scene.volumes import SceneError
+
+    logic, node = reviewer.logic, reviewer.logic.refined_node(CASE)
+    matrix = np.eye(4)
+    matrix[0, 3] = 3 * logic.case_node(CASE).GetSpacing()[0]
+    reviewer.press(reviewer.ui.lesionAcceptButton)
+    transform = put_under(node, matrix)
+    decisions: tuple[Callable[[], object], ...] = (
+        lambda: logic.accept_lesion(1),
+        lambda: logic.draw_lesion(1),
+        lambda: logic.delete_lesion(1),
+        logic.finish_lesions,
+        logic.undo,
+    )
+    for decide in decisions:
+        with pytest.raises(SceneError, match=r"was moved against its volume .* harden"):
+            decide()
+    assert reviewer.on_disk() == {1: "accepted"}
+    node.SetAndObserveTransformNodeID(None)
+    click(reviewer.ui.lesionAddButton)
+    node.SetAndObserveTransformNodeID(transform.GetID())
+    for decide in (logic.take_drawn, lambda: logic.delete_lesion(None)):
+        with pytest.raises(SceneError, match=r"was moved against its volume .* harden"):
+            decide()
+    assert logic.is_drawing
+    node.SetAndObserveTransformNodeID(None)
+    assert logic.take_drawn() is None
+    logic.accept_lesion(1)
+    assert reviewer.on_disk() == {1: "accepted", 2: "accepted"}
 
 
 def test_no_lesions_are_listed_but_those_of_the_case_that_is_shown(

@@ -79,7 +79,7 @@ class LesionDecisionLogic(LesionDrawingLogic):
         if drawing is None:
             msg = "No lesion is being drawn; begin with draw_lesion."
             raise SceneError(msg)
-        self._require_no_label(review.case_id)
+        self._require_decidable(review.case_id)
         node, volume = self._shown(review.case_id)
         added, removed = drawing.voxels(node, volume, self.targets())
         if added is None and removed is None:
@@ -125,6 +125,7 @@ class LesionDecisionLogic(LesionDrawingLogic):
         review, project = self._review(), self.opened()
         run, number, case_id = review.run, review.round, review.case_id  # for redo, not the image
         node, _ = self._shown(case_id)
+        self._require_unmoved(case_id)
         self._require_same_image(case_id)
         require_segments(node, self.targets(), {row.target for row in review.rows if row.shown})
         self._require_seen(node, questions, in_part=True)
@@ -291,7 +292,7 @@ class LesionDecisionLogic(LesionDrawingLogic):
         review, before = self._review(), self._row(row)
         target = next(one for one in self.targets() if one.name == before.target)
         nodes = self._shown(case_id)
-        self._require_no_label(case_id)
+        self._require_decidable(case_id)
         require_segments(nodes[0], self.targets(), {target.name, target.inside or target.name})
         number, review.decisions = put_lesion(
             self.opened(),

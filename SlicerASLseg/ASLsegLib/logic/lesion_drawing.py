@@ -25,6 +25,7 @@ from ASLsegLib.scene.lesion_masks import (
     together,
     without,
 )
+from ASLsegLib.scene.provenance import moved_against
 from ASLsegLib.scene.segmentations import find_prediction, is_as_written, rounds_shown
 from ASLsegLib.scene.segments import part_of
 from ASLsegLib.scene.volumes import SceneError
@@ -119,7 +120,7 @@ class LesionDrawingLogic(ReviewLogic):
         review = self._review()
         if row is not None and row == self.drawn_row:
             return
-        self._require_no_label(review.case_id)
+        self._require_decidable(review.case_id)
         self._require_no_drawing()
         names = {one.name: one for one in self.targets()}
         if row is not None:
@@ -235,7 +236,7 @@ class LesionDrawingLogic(ReviewLogic):
 
         review, lesion = self._review(), self._row(row)
         node, volume = self._shown(review.case_id)
-        self._require_no_label(review.case_id)
+        self._require_decidable(review.case_id)
         target = next(one for one in self.targets() if one.name == lesion.target)
         require_segments(node, self.targets(), {target.name, target.inside or target.name})
         is_listed_one = review.lesions_of in rounds_shown(node)
@@ -310,16 +311,33 @@ class LesionDrawingLogic(ReviewLogic):
         if not self.stop_drawing():
             raise being_drawn(self.drawn_row)
 
-    def _require_no_label(self, case_id: str) -> None:
+    def _require_decidable(self, case_id: str) -> None:
         """Refuse decisions about lesions once the label map counts, which they would not change.
 
         Raises:
-            SceneError: When the case has a label map.
+            SceneError: When the case has a label map, or its final label was moved.
         """
+        self._require_unmoved(case_id)
         if self.is_labelled:
             msg = (
                 f"Case {case_id} has a label map by now, which decisions about lesions do not "
                 "change; undo that decision first, or correct the label map itself."
+            )
+            raise SceneError(msg)
+
+    def _require_unmoved(self, case_id: str) -> None:
+        """Refuse decisions in a final label whose lesions are not shown where its voxels are.
+
+        Raises:
+            SceneError: When a transform moves it against its volume.
+        """
+        volume, node = self.case_node(case_id), self.refined_node(case_id)
+        if node is not None and moved_against(node, volume):
+            name = node.GetName()
+            msg = (
+                f"{name} was moved against its volume by a transform, so its lesions are not shown "
+                "where they would be decided about; remove or harden the transform (Data module), "
+                f"or remove {name} from the scene and load the case again."
             )
             raise SceneError(msg)
 

@@ -91,7 +91,7 @@ class LesionFillingLogic(SliceFillingLogic):
         """
         review = self._review()
         self.engine.require_free()
-        self._require_no_label(review.case_id)
+        self._require_decidable(review.case_id)
         self._require_no_drawing()
         problem = self.why_not_filled(row)
         if problem:

@@ -145,7 +145,7 @@ class UndoLogic(LesionLogic):
         """
         review = self._review()
         self._require_no_drawing()
-        self._require_no_label(review.case_id)
+        self._require_decidable(review.case_id)
         nodes = self._shown(review.case_id)
         shows = AsDecided(*nodes, self.targets(), review.decisions, self._predicted_of_review())
 
@@ -168,7 +168,7 @@ class UndoLogic(LesionLogic):
             row: Of the lesion; None for a missed one that is being drawn.
 
         Raises:
-            SceneError: When another lesion is being drawn, or none.
+            SceneError: When another lesion is being drawn, or none, or the final label was moved.
         """
         drawing = self._drawing
         if drawing is None and row is None:
@@ -177,6 +177,7 @@ class UndoLogic(LesionLogic):
         if drawing is not None:
             if row != self.drawn_row:
                 raise being_drawn(self.drawn_row)
+            self._require_unmoved(self._review().case_id)
             self._take_out_drawn(drawing)
         if row is not None:
             super().delete_lesion(row)

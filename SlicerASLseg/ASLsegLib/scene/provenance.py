@@ -191,7 +191,7 @@ def digest_shown(node: Any, segment_id: str, volume: Any, part: Part | None) -> 
     """
     segment = node.GetSegmentation().GetSegment(segment_id)
     name = str(segment.GetName()) if is_renamed(node, segment_id) else ""
-    return "|".join(one for one in (digest_of(part), name, _moved(node, volume)) if one)
+    return "|".join(one for one in (digest_of(part), name, moved_against(node, volume)) if one)
 
 
 def is_renamed(node: Any, segment_id: str) -> bool:
@@ -206,7 +206,7 @@ def is_renamed(node: Any, segment_id: str) -> bool:
     return next((one for given in names if (one := target_named(given, [*targets]))), None) != own
 
 
-def _moved(node: Any, volume: Any) -> str:
+def moved_against(node: Any, volume: Any) -> str:
     """Say how a segmentation is moved against its volume; empty where it is not."""
     transforms = node.GetParentTransformNode(), volume.GetParentTransformNode()
     if transforms[0] is transforms[1]:
