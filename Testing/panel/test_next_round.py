@@ -84,6 +84,27 @@ def test_what_was_drawn_keeps_its_round_until_it_is_taken_back(reviewer: Reviewe
     np.testing.assert_array_equal(reviewer.shown, next_label())
 
 
+def test_no_volume_is_segmented_while_a_lesion_in_it_is_drawn(reviewer: Reviewer) -> None:
+    from ASLsegLib.scene.volumes import SceneError
+
+    logic, volume = reviewer.logic, reviewer.logic.case_node(CASE)
+    click(reviewer.ui.lesionAddButton)
+    draw(reviewer)
+    drawn = reviewer.shown
+    for case_id in (CASE, "c3"):  # there it is put aside
+        reviewer.load(case_id)
+        with pytest.raises(SceneError, match=r"drawn in .*; accept or delete that lesion first"):
+            logic.segment(volume)
+    reviewer.load(CASE)
+    assert logic.is_drawing
+    np.testing.assert_array_equal(reviewer.shown, drawn)
+    draw(reviewer, shows=False)
+    logic.segment(volume)
+    assert not logic.is_drawing
+    assert (reviewer.shown != a_lesion_label()).any()
+    assert reviewer.on_disk() == {}
+
+
 def test_a_prompt_of_a_lesion_keeps_its_round_until_it_is_taken_back(reviewer: Reviewer) -> None:
     from ASLsegLib.scene.prompts import add_point
 

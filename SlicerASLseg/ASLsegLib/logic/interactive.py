@@ -163,11 +163,12 @@ class InteractiveLogic(UndoLogic, OrganMaskLogic):
             Segmentation nodes by source: "prompts", "specialist", "sam", "refined".
 
         Raises:
-            SceneError: When the volume cannot be used.
+            SceneError: When the volume cannot be used, or a lesion is being drawn in it.
             RunError: When the run that is named cannot be used.
             EngineError: When the engine failed.
         """
         volume = working_volume(volume)
+        self._require_nothing_begun(volume)
         self.note_prompts(volume)
         arguments, prepare = self._about(volume, run_id, organs)
         read, show = result_handlers(volume, None, may_replace)
@@ -465,6 +466,20 @@ class InteractiveLogic(UndoLogic, OrganMaskLogic):
             "organs": files,
         }
         return arguments, partial(_do_all, steps) if steps else None
+
+    def _require_nothing_begun(self, volume: Any) -> None:
+        """Refuse to segment a volume in which a lesion was drawn; an empty drawing ends.
+
+        Raises:
+            SceneError: When something was drawn: all that the answer changes would count as that.
+        """
+        if self.project is not None and not self._may_replace_predictions(volume):
+            msg = (
+                f"A lesion is being drawn in {volume.GetName()}, and what a run segments would be "
+                "taken for drawn; accept or delete that lesion first (where another case is shown, "
+                "load its case again), then segment."
+            )
+            raise SceneError(msg)
 
     def _are_organs_given(self) -> bool:
         cases = () if self.project is None else self.project.cases
