@@ -330,6 +330,17 @@ def test_a_slice_in_which_something_is_not_saved_is_not_marked(
     see_slice(person, volume, 5)
     person.press(ui.completeSliceButton)
     assert complete_slices(person) == (4, 5)
+    person.press(ui.undoButton)
+    write_mask(node, segment, mask, volume)
+    for button in (ui.redoButton, ui.wholeLabelButton):
+        person.press(button)
+        dialogs.take("in slice 5 something else than the saved label of case c0")
+        assert complete_slices(person) == (4,)
+    write_mask(node, segment, before, volume)
+    person.press(ui.redoButton)
+    assert complete_slices(person) == (4, 5)
+    person.press(ui.wholeLabelButton)
+    assert complete_slices(person) is None
 
 
 def test_after_the_last_mark_nothing_counts_until_the_whole_label_is_let_count(

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import slicer
 
+from aslseg.errors import listed
 from ASLsegLib.logic.history import Change
 from ASLsegLib.logic.label_saving import LabelSavingLogic
 from ASLsegLib.scene.case_nodes import case_of
@@ -19,6 +22,19 @@ if TYPE_CHECKING:
     from aslseg.data.volume import Labels
     from aslseg.project.project import Project
     from aslseg.targets import Target
+
+
+@dataclass(frozen=True)
+class _Counted:
+    """What a person says to be right: slices, and where they are drawn beside the final label.
+
+    Attributes:
+        slices: Axial slices; None for all.
+        node_id: MRML id of a segmentation; empty for none.
+    """
+
+    slices: tuple[int, ...] | None
+    node_id: str
 
 
 class PartialLabelLogic(LabelSavingLogic):
@@ -62,66 +78,85 @@ class PartialLabelLogic(LabelSavingLogic):
         """
         from aslseg.project.complete_slices import mark_slice_complete
 
-        if complete:
-            for node in {self.refined_node(case_id), segmentation} - {None}:
-                self._require_slice_saved(case_id, slice_index, node)
         word = f"slice {slice_index} {'complete' if complete else 'not complete'}, {case_id}"
         return self._change_complete(
             case_id,
             word,
             lambda project: mark_slice_complete(project, case_id, slice_index, complete=complete),
+            _Counted((slice_index,) if complete else (), _id_of(segmentation)),
         )
 
-    def mark_all_complete(self, case_id: str) -> Project:
+    def mark_all_complete(self, case_id: str, *, segmentation: Any | None = None) -> Project:
         """Let the whole label map of a case count again, as before any slice was marked.
 
         `undo` takes it back.
 
         Args:
             case_id: Name of the case.
+            segmentation: As in `mark_slice_complete`, in all slices.
+
+        Raises:
+            ProjectError: When the case has no label map.
+            SceneError: When something else is shown than is saved.
         """
         from aslseg.project.complete_slices import mark_all_complete
 
-        word = f"whole label counts, {case_id}"
         return self._change_complete(
-            case_id, word, lambda project: mark_all_complete(project, case_id)
+            case_id,
+            f"whole label counts, {case_id}",
+            lambda project: mark_all_complete(project, case_id),
+            _Counted(None, _id_of(segmentation)),
         )
 
-    def _require_slice_saved(self, case_id: str, slice_index: int, node: Any) -> None:
-        """Refuse to mark a slice of which something else would be learnt than is shown.
+    def _require_saved_in(self, case_id: str, counted: _Counted) -> None:
+        """Refuse to let slices count of which something else would be learnt than is shown.
 
         Raises:
-            SceneError: When a segmentation of the case shows something else in it than is saved.
+            SceneError: When a segmentation of the case shows something else in them than is saved.
         """
+        given = slicer.mrmlScene.GetNodeByID(counted.node_id) if counted.node_id else None
+        for node in {self.refined_node(case_id), given} - {None}:
+            self._require_same_as_saved(case_id, counted.slices, node)
+
+    def _require_same_as_saved(self, case_id: str, slices: Sequence[int] | None, node: Any) -> None:
         project, volume, home = self.opened(), volume_drawn_on(node), self.case_node(case_id)
         case = project.case(case_id)
         if home is None or case.label is None or case_of(volume, project) != case_id:
             return
         axis, targets = slice_axis_of(home), _targets_in(node, project.targets)
-        if not (targets and holds_unsaved(node, volume)):
+        if slices == () or not (targets and holds_unsaved(node, volume)):
             return
         saved = project.load_labels(case).labels
         shown = voxels_shown(node, volume, project.targets)
-        if slice_index in _slices_apart(shown, saved, targets, axis):
+        apart = _slices_apart(shown, saved, targets, axis)
+        unsaved = [str(one) for one in apart if slices is None or one in slices]
+        if unsaved:
+            word = "slice" if len(unsaved) == 1 else "slices"
             msg = (
-                f"{node.GetName()} shows in slice {slice_index} something else than the saved "
+                f"{node.GetName()} shows in {word} {listed(unsaved)} something else than the saved "
                 f"label of case {case_id}, and only what is saved is learnt; save it (Accept, or "
-                "Save as label) or take back what was drawn there, then mark the slice."
+                "Save as label) or take back what was drawn there, then say that it counts."
             )
             raise SceneError(msg)
 
     def _change_complete(
-        self, case_id: str, word: str, change: Callable[[Project], Project]
+        self, case_id: str, word: str, change: Callable[[Project], Project], counted: _Counted
     ) -> Project:
         """Change which slices of a case are complete, so that it can be undone."""
+        self._require_saved_in(case_id, counted)
         before = self.opened().case(case_id).complete_slices
         project = self.updated(change(self.opened()))
         after = project.case(case_id).complete_slices
+
+        def redo() -> None:
+            self._require_saved_in(case_id, counted)
+            self._set_complete(case_id, after, seen=before)
+
         self.history.add(
             Change(
                 word,
                 lambda: self._set_complete(case_id, before, seen=after),
-                lambda: self._set_complete(case_id, after, seen=before),
+                redo,
                 case_id,
             )
         )
@@ -147,6 +182,10 @@ class PartialLabelLogic(LabelSavingLogic):
         self.updated(now)
         msg = f"Which slices of case {case_id} are complete was changed elsewhere; look again."
         raise SceneError(msg)
+
+
+def _id_of(node: Any | None) -> str:
+    return "" if node is None else str(node.GetID())
 
 
 def _targets_in(node: Any, targets: Sequence[Target]) -> list[Target]:

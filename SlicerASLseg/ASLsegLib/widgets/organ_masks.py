@@ -108,7 +108,8 @@ class OrganMaskSection(Section):
             )
 
     def _mark_all(self) -> None:
-        self.logic.mark_all_complete(self._case_id)
+        segmentation = self.panel.parameters.labelSegmentation
+        self.logic.mark_all_complete(self._case_id, segmentation=segmentation)
 
     def _save(self) -> None:
         organ = self.panel.choose_organ()
