@@ -268,9 +268,7 @@ def write_prediction(
     node = prediction_node(volume, provenance.source)
     segmentation = node.GetSegmentation()
     shown = {one: read_part(node, one, volume) for one in _ours(node)}
-    kept = _edited(node, volume, shown, replaces_prompted=provenance.prompted)
-    if kept and may_replace([segmentation.GetSegment(name).GetName() for name in kept]):
-        kept = []
+    kept = _kept(node, volume, shown, provenance, may_replace)
     written: dict[str, str] = {}
     for target in targets:
         segment_id, part = _segment_for(node, target, kept), parts[target.name]
@@ -284,20 +282,37 @@ def write_prediction(
         write_provenance(segmentation.GetSegment(segment_id), target.name, provenance, part)
         written[target.name] = segment_id
         if undo is not None:
-            was, now = shown.get(segment_id), part
-            if slice_index is not None and tags is not None:
-                was, now = (on_slice(one, slice_index, slice_axis_of(volume)) for one in (was, now))
-            lost, gained = packed(without(was, now)), packed(without(now, was))
-            undo.append(
-                SegmentEdit(
-                    provenance.source, segment_id, target, holds_others, True, tags, lost, gained
-                )
-            )
+            about = (provenance.source, segment_id, target, holds_others, True, tags)
+            only = None if tags is None else slice_index
+            undo.append(SegmentEdit(*about, *_changed(volume, shown.get(segment_id), part, only)))
     if provenance.source == "refined" and slice_index is None:
         note_written_slices(node, volume, targets, written, parts)
     note_given(node, _ours(node))
     _name_by_who(node)
     return node
+
+
+def _kept(
+    node: Any,
+    volume: Any,
+    shown: Mapping[str, Part | None],
+    provenance: Provenance,
+    may_replace: Policy,
+) -> list[str]:
+    """Return the ids of our segments that stay, for a person has a share in them and says so."""
+    edited = _edited(node, volume, shown, replaces_prompted=provenance.prompted)
+    names = [node.GetSegmentation().GetSegment(one).GetName() for one in edited]
+    return [] if edited and may_replace(names) else edited
+
+
+def _changed(
+    volume: Any, was: Part | None, now: Part | None, slice_index: int | None
+) -> tuple[PackedPart | None, PackedPart | None]:
+    """Return the voxels that a segment has lost and gained, in one axial slice or in all."""
+    if slice_index is not None:
+        axis = slice_axis_of(volume)
+        was, now = (on_slice(one, slice_index, axis) for one in (was, now))
+    return packed(without(was, now)), packed(without(now, was))
 
 
 def write_prediction_slice(
