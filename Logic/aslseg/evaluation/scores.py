@@ -125,10 +125,9 @@ def _on_one_grid(
 ) -> tuple[Labelmap, Labelmap]:
     """Return both on the grid of the prediction, which goes on as far as the truth has labels."""
     grid = predicted.geometry
-    is_empty = not truth.labels.any()
-    require_fit(truth.geometry, grid, name, is_empty=is_empty, same_size=same_size)
     if truth.geometry.shape == grid.shape and same_size != "header":
         return predicted, fit_labels(truth, grid, name, same_size=same_size)
+    require_fit(truth.geometry, grid, name, is_empty=not truth.labels.any(), same_size=same_size)
     predicted = enlarged(predicted, truth)
     return predicted, fit_labels(truth, predicted.geometry, name, same_size="header")
 
