@@ -32,7 +32,6 @@ from aslseg.project.run_data import (
     refuse_other_images,
     refuse_other_roles,
     validation_digest,
-    with_masks_of_now,
 )
 from aslseg.project.run_folder import (
     RunFolder,
@@ -297,7 +296,6 @@ def _run(
         if more or is_new:
             note_training_cases(project, folder)
         check_masks(project, folder, recording)
-        project = with_masks_of_now(project)
         config = folder.config
         facts = {"method": config.method, "sam": config.sam.model, "orientation": ORIENTATION}
         folder.write_status(rounds=config.rounds, targets=noted_targets(project), **facts)

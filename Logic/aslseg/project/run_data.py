@@ -24,14 +24,15 @@ def data_of_now(project: Project) -> tuple[Project, dict[str, Any]]:
     """Return a project as it is now, and what is trained on, as the status of a run notes it.
 
     That is the digest of each label map and mask in use, what label maps decide that do not decide
-    all, and how many decisions about lesions there are.
+    all, and how many decisions about lesions there are. The project's organ masks stay those of
+    now, whatever becomes of the files.
     """
     with changing(project.folder):  # nobody takes a label map back meanwhile
         now = open_project(project.folder)
         digests = {case.id: sha256_of(now.label_path(case)) for case in now.labelled}
         places = [place for case in now.cases for place in case.masks.values()]
         masks = {place.as_posix(): sha256_of(inside(now.folder, place)) for place in places}
-        return now, {
+        return validated(now, mask_digests=masks), {
             "label_digests": {**digests, **masks},
             "label_scopes": {c.id: scope for c in now.labelled if (scope := c.label_scope)},
             "lesion_lines": now.lesion_lines(),
@@ -166,13 +167,6 @@ def check_masks(project: Project, folder: RunFolder, monitor: Monitor) -> None:
         if is_given(stage, given):
             name = ", ".join(target.name for target in stage.targets)
             monitor.warn(f"Every case has a mask of {name}: it is not trained, the masks are used.")
-
-
-def with_masks_of_now(project: Project) -> Project:
-    """Return a project whose organ masks stay those that it has now, whatever becomes of them."""
-    places = {place for case in project.cases for place in case.masks.values()}
-    digests = {place.as_posix(): sha256_of(inside(project.folder, place)) for place in places}
-    return validated(project, mask_digests=digests)
 
 
 def validation_digest(project: Project) -> str:
