@@ -121,7 +121,8 @@ PRESETS: dict[str, RunConfig] = {
         }
     ),
 }
-"""`quick` for a CPU or a first look, `standard` for a GPU, `demo` for the phantom data set."""
+"""`quick` is what was measured, on CPU and GPU; `standard` is larger, for a GPU, and no result with
+it exists yet; `demo` is for the phantom data set."""
 
 
 DEFAULT_PRESET = "quick"

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from aslseg.presets import read_preset
 from package.cmake_lists import ROOT
 from package.png_files import png_size
 
@@ -89,6 +90,17 @@ def test_messages_that_troubleshooting_quotes_are_said_by_our_code() -> None:
     code = sources().replace("{wish}", "cuda")
     assert len(pieces) > 5
     assert {piece for piece in pieces if piece not in code} == set()
+
+
+def test_troubleshooting_counts_the_steps_of_standard() -> None:
+    quick, standard = read_preset("quick"), read_preset("standard")
+    organs = round(standard.organ.iterations / quick.organ.iterations)
+    lesions = round(standard.lesion.iterations / quick.lesion.iterations)
+    words = {3: "three", 9: "nine"}
+    assert (
+        f"takes {words[organs]} times as many steps for organs and {words[lesions]} times as many"
+        f" for lesions" in text_of(DOCS / "troubleshooting.md")
+    )
 
 
 SCREENSHOTS = sorted((DOCS / "screenshots").glob("*.png"))

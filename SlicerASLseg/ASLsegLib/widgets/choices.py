@@ -8,8 +8,8 @@ from typing import Any
 from slicer.i18n import tr as _
 
 PRESETS = {
-    "quick": (_("Quick"), _("For a processor, or a first look.")),
-    "standard": (_("Standard"), _("For a graphics card.")),
+    "quick": (_("Quick"), _("For a processor or a graphics card; what was measured.")),
+    "standard": (_("Standard"), _("For a graphics card; larger, slower, not measured yet.")),
     "demo": (_("Demo"), _("For made-up patients.")),
 }
 METHODS = {
