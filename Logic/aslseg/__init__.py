@@ -13,16 +13,26 @@ if TYPE_CHECKING:
     from aslseg.batch import segment_folder
     from aslseg.config import RunConfig
     from aslseg.data.images import read_labelmap, read_volume, write_labelmap
+    from aslseg.errors import CancelledError
     from aslseg.evaluation.scores import evaluate_folder
-    from aslseg.export.project import export_project
+    from aslseg.events import CancelToken, Event, Monitor, Progress
+    from aslseg.export.project import ExportOptions, export_project
     from aslseg.inference.interactive.growth import grow_lesion
     from aslseg.inference.loading import load_ensemble, segment_volume
     from aslseg.presets import read_preset
     from aslseg.project.create import create_project, select_cases
-    from aslseg.project.datasets import cases_from_folder
+    from aslseg.project.datasets import (
+        cases_from_folder,
+        cases_from_msd,
+        cases_from_nnunet,
+        targets_from_dataset,
+    )
     from aslseg.project.external_labels import add_external_labels
+    from aslseg.project.organ_masks import with_organ_masks
+    from aslseg.project.patients import with_patients
     from aslseg.project.plan import plan_problems, plan_project, write_plan
     from aslseg.project.project import Project, open_project
+    from aslseg.project.run_folder import open_run
     from aslseg.report.report import write_report
     from aslseg.runs import continue_run, resume_run, start_run, train_on
     from aslseg.targets import Target
@@ -30,40 +40,60 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "CancelToken": "events",
+    "CancelledError": "errors",
+    "Event": "events",
+    "ExportOptions": "export.project",
+    "Monitor": "events",
+    "Progress": "events",
+    "Project": "project.project",
     "RunConfig": "config",
     "Target": "targets",
     "add_external_labels": "project.external_labels",
-    "evaluate_folder": "evaluation.scores",
     "cases_from_folder": "project.datasets",
-    "export_project": "export.project",
-    "read_labelmap": "data.images",
-    "read_volume": "data.images",
-    "write_labelmap": "data.images",
-    "read_preset": "presets",
-    "Project": "project.project",
-    "create_project": "project.create",
-    "open_project": "project.project",
-    "plan_problems": "project.plan",
-    "plan_project": "project.plan",
-    "select_cases": "project.create",
-    "write_plan": "project.plan",
-    "write_report": "report.report",
+    "cases_from_msd": "project.datasets",
+    "cases_from_nnunet": "project.datasets",
     "continue_run": "runs",
+    "create_project": "project.create",
+    "evaluate_folder": "evaluation.scores",
+    "export_project": "export.project",
     "grow_lesion": "inference.interactive.growth",
     "load_ensemble": "inference.loading",
+    "open_project": "project.project",
+    "open_run": "project.run_folder",
+    "plan_problems": "project.plan",
+    "plan_project": "project.plan",
+    "read_labelmap": "data.images",
+    "read_preset": "presets",
+    "read_volume": "data.images",
     "resume_run": "runs",
     "segment_folder": "batch",
     "segment_volume": "inference.loading",
+    "select_cases": "project.create",
     "start_run": "runs",
+    "targets_from_dataset": "project.datasets",
     "train_on": "runs",
+    "with_organ_masks": "project.organ_masks",
+    "with_patients": "project.patients",
+    "write_labelmap": "data.images",
+    "write_plan": "project.plan",
+    "write_report": "report.report",
 }
 
 __all__ = [
+    "CancelToken",
+    "CancelledError",
+    "Event",
+    "ExportOptions",
+    "Monitor",
+    "Progress",
     "Project",
     "RunConfig",
     "Target",
     "add_external_labels",
     "cases_from_folder",
+    "cases_from_msd",
+    "cases_from_nnunet",
     "continue_run",
     "create_project",
     "evaluate_folder",
@@ -71,6 +101,7 @@ __all__ = [
     "grow_lesion",
     "load_ensemble",
     "open_project",
+    "open_run",
     "plan_problems",
     "plan_project",
     "read_labelmap",
@@ -81,7 +112,10 @@ __all__ = [
     "segment_volume",
     "select_cases",
     "start_run",
+    "targets_from_dataset",
     "train_on",
+    "with_organ_masks",
+    "with_patients",
     "write_labelmap",
     "write_plan",
     "write_report",

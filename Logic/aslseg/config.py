@@ -293,7 +293,7 @@ class SpecialistConfig(Settings):
         second_pass: One more network is trained that is given how likely each intensity is for the
             organ that the others find, and its probabilities are averaged with theirs (ours). For
             a stage of one organ; not for networks that are single.
-        iterations: Optimiser steps of each.
+        iterations: Optimiser steps of each network of the stage.
         batch_size: Labelled patches per step; as many unlabelled ones are added by a paradigm
             that uses them.
         patch_size: Edge of the square (cubic) training patch in working pixels.
@@ -304,10 +304,12 @@ class SpecialistConfig(Settings):
         unlabelled_loss: `published` is the loss of the paradigm's paper; `confident` (ours) is
             cross entropy plus Dice to labels that are confident enough.
         background_confidence: Least probability of a confident background label (0.95 in UniMatch).
-        target_confidence: The same of all other classes (ours; 0.95 in UniMatch).
+        target_confidence: Least probability of a confident label of any other class (ours; 0.95 in
+            UniMatch).
         consistency_weight: Largest weight of the unlabelled term (0.1 in the releases of mean
             teacher, UA-MT and CPS, 1 in UniMatch's).
-        rampup_share: Part of the schedule after which that weight is reached; 0 is at once.
+        rampup_share: Part of the schedule after which `consistency_weight` is reached; 0 is at
+            once.
         teacher_noise: Standard deviation of the noise on the teacher's inputs, in their unit.
         uncertainty_passes: Noisy passes with dropout that UA-MT takes the entropy of.
         lesion_share: Part of the patches centred on a component drawn uniformly by component.
@@ -392,10 +394,10 @@ class SamCropConfig(Settings):
 
     Attributes:
         region: The whole `slice`, or the box of the `parent` target in the volume.
-        margin_mm: Of that box, on each side in plane.
+        margin_mm: Of the parent's box, on each side in plane.
         spreads: The window reaches so many spreads of the parent's intensities to both sides of
             their most frequent one; None keeps `sam.window_hu`.
-        least_spread_hu: Such a spread is no less than this.
+        least_spread_hu: The spread of the parent's intensities counts as no less than this.
     """
 
     region: Literal["slice", "parent"] = "slice"
@@ -410,7 +412,7 @@ class SamConfig(Settings):
     Attributes:
         model: Checkpoint family; `none` runs the loop without SAM, and every table says so.
         checkpoint: A file of one's own, in place of the registered weights.
-        input_size: Edge of SAM's square input.
+        input_size: Edge of SAM's square input in pixels: larger is more exact and slower.
         precision: Of the untrained image encoder: `float32`, `half` (float16 on a GPU, bfloat16 on
             a processor), or `auto`: half where that is tried to give the same masks, faster.
         tuning: What is trained: nothing, the mask decoder, low-rank updates or adapters.
@@ -515,8 +517,8 @@ class ReliabilityConfig(Settings):
 
     Attributes:
         first_share: Part of the unlabelled cases that round 1 may accept (ST++: one half).
-        growth: Added to that part each round (ours).
-        min_score: Cases below are never accepted (ours).
+        growth: Added to `first_share` each round (ours).
+        min_score: Labels of less reliability than this are never accepted (ours).
         pseudo_weight: Weight of a pseudo-labelled case beside a human one (ours).
         human_share: Least part of each batch of labelled patches that has human labels (ours).
     """
@@ -532,10 +534,10 @@ class RunConfig(Settings):
     """All settings of a run.
 
     Attributes:
-        method: Name in the registry of methods.
+        method: Name in the registry of methods, as `aslseg` or `semisam`.
         preset: Name of the preset that the settings began with.
         seed: Of all random numbers.
-        device: Of the networks; `auto` takes a GPU if there is one.
+        device: Where networks run; `auto` takes a GPU if there is one.
         rounds: Self-training rounds at most.
         patience: Rounds without a better validation before stopping early.
         paradigm: How the specialist is trained on unlabelled cases.
@@ -548,7 +550,8 @@ class RunConfig(Settings):
             the weights of the round before.
         review_share: Part of the schedule that stages of lesions are trained for after a review of
             lesions, see `train_on`.
-        later_learning_rate: Part of the specialist's learning rate that those rounds begin with.
+        later_learning_rate: Part of the specialist's learning rate that rounds after the first
+            begin with.
         retrain: Train SAM, the adaptation network and the lesion stage again in each round, with
             the mistakes of its specialist; else once, in the first one.
         crossfit_share: Part of the specialist's schedule that is run to train specialists on half

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import ast
 import inspect
-import json
 import re
 import shlex
-from functools import reduce
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,7 +18,6 @@ import aslseg
 from aslseg.cli.main import app
 from aslseg.cli.settings import changed
 from aslseg.config import RunConfig
-from aslseg.presets import PRESETS
 
 ROOT = Path(__file__).resolve().parents[2]
 LIBRARY = ROOT / "Logic" / "aslseg"
@@ -116,25 +113,6 @@ def test_each_file_on_the_way_through_the_code_exists(path: str) -> None:
     assert any((home / path).is_file() for home in (*homes, interactive)), path
 
 
-SETTINGS: list[tuple[str, ...]] = re.findall(
-    r"^\| `([\w.]+)` \| (.+?) \| (.+?) \| (.+?) \| (.+?) \|$",
-    text_of(ROOT / "Docs" / "settings.md"),
-    re.MULTILINE,
-)
-
-
-def test_the_settings_are_read_from_the_table() -> None:
-    assert len(SETTINGS) > 30
-
-
-@pytest.mark.parametrize("row", SETTINGS, ids=lambda row: row[0])
-def test_settings_have_the_values_that_are_written(row: tuple[str, ...]) -> None:
-    configs = [RunConfig(), *(PRESETS[name] for name in ("quick", "standard", "demo"))]
-    keys = row[0].split(".")
-    values = [reduce(lambda at, key: at[key], keys, c.model_dump(mode="json")) for c in configs]
-    assert list(row[1:]) == [json.dumps(value).strip('"') for value in values]
-
-
 SCRIPTS = blocks(text_of(ROOT / "Docs" / "python.md"), "python")
 
 
@@ -161,6 +139,20 @@ def test_the_calls_of_the_python_examples_fit_their_functions(source: str) -> No
         if function is not None:
             words = {word.arg: None for word in call.keywords if word.arg}
             inspect.signature(function).bind(*call.args, **words)  # raises when they do not fit
+
+
+@pytest.mark.parametrize("source", SCRIPTS, ids=range(len(SCRIPTS)))
+def test_what_the_front_door_has_is_imported_from_there(source: str) -> None:
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ImportFrom) and str(node.module).startswith("aslseg"):
+            names = {alias.name for alias in node.names}
+            stable = names & set(aslseg.__all__)
+            assert stable == (names if node.module == "aslseg" else set())
+
+
+@pytest.mark.parametrize("name", aslseg.__all__)
+def test_each_name_of_the_front_door_is_loaded(name: str) -> None:
+    assert getattr(aslseg, name).__name__ == name
 
 
 def test_the_python_page_names_the_whole_front_door() -> None:
