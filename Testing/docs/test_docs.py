@@ -68,6 +68,12 @@ def test_each_relative_link_leads_somewhere(path: Path, link: str) -> None:
     assert not anchor or anchor in anchors(text_of(target))
 
 
+def test_the_index_has_each_page_once() -> None:
+    index = ROOT / "Docs" / "README.md"
+    listed = re.findall(r"^\| \[[\w.-]+\]\(([\w./-]+)\)", text_of(index), re.MULTILINE)
+    assert sorted(index.parent / name for name in listed) == [one for one in DOCS if one != index]
+
+
 @pytest.mark.parametrize("name", found(r"\b((?:Logic|Testing)/[\w./-]*\w)"))
 def test_each_path_that_is_named_exists(name: str) -> None:
     assert (ROOT / name).exists()

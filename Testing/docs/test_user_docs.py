@@ -48,7 +48,7 @@ def test_the_panel_is_read() -> None:
     assert {"Segment this volume", "Start training"} <= texts(CLICKABLE)
 
 
-@pytest.mark.parametrize("name", ["tutorial.md", "faq.md"])
+@pytest.mark.parametrize("name", ["your-own-cts.md", "tutorial.md", "faq.md"])
 def test_what_a_page_tells_to_click_is_written_on_a_control(name: str) -> None:
     assert bold(text_of(DOCS / name)) - texts() == set()
 
@@ -59,6 +59,12 @@ def test_what_the_readme_tells_to_click_is_written_on_a_control() -> None:
 
 def test_the_tutorial_tells_of_each_button_and_box() -> None:
     assert texts(CLICKABLE) - bold(text_of(TUTORIAL)) == set()
+
+
+def test_the_page_on_ones_own_volumes_stays_short() -> None:
+    lines = (DOCS / "your-own-cts.md").read_text(encoding="utf-8").splitlines()
+    assert len(lines) <= 60
+    assert max(len(line) for line in lines) <= 180
 
 
 def test_the_comparison_counts_the_panels_tooltips() -> None:
