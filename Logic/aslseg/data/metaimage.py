@@ -77,7 +77,7 @@ def _text_of(path: Path) -> _Text:
         while line := stream.readline(_LONGEST_HEADER):
             name, between, value = line.decode("utf-8", "replace").partition("=")
             name = _SAME.get(name.strip(), name.strip())
-            if not between or not name.isidentifier() or stream.tell() > _LONGEST_HEADER:
+            if not between or not _is_name(name) or stream.tell() > _LONGEST_HEADER:
                 break
             if name in fields:
                 refuse(path, f"is damaged: its header says {shown(name)} twice")
@@ -90,6 +90,11 @@ def _text_of(path: Path) -> _Text:
     if not fields.get("ElementDataFile"):
         refuse(path, "is damaged: its header does not say where its voxels are")
     return _Text(fields, end)
+
+
+def _is_name(text: str) -> bool:
+    """Tell a field of a header from voxels; ITK notes `dim[0]` of NIfTI, `0008|0060` of DICOM."""
+    return text != "" and text.isascii() and text.isprintable()
 
 
 def _shape_of(path: Path, fields: Mapping[str, str]) -> tuple[int, tuple[int, int, int]]:

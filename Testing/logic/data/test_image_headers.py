@@ -239,6 +239,18 @@ def test_what_itk_writes_is_read_as_itk_reads_it(
     assert_as_itk(path)
 
 
+@pytest.mark.parametrize("suffix", [".mha", ".mhd", ".nrrd", ".nhdr"])
+def test_what_itk_notes_of_the_file_that_it_converted_is_no_damage(
+    tmp_path: Path, suffix: str
+) -> None:
+    image = sitk.GetImageFromArray(VOXELS)
+    for name in ("dim[0]", "pixdim[1]", "0008|0060", "0018|9345", "aux file"):
+        image.SetMetaData(name, "3")
+    path = tmp_path / f"a{suffix}"
+    sitk.WriteImage(image, str(path))
+    assert_as_itk(path)
+
+
 PACKED: dict[str, Callable[[], tuple[bytes, bytes]]] = {
     "a.nii.gz": lambda: (b"", nifti(packed=True)),
     "a.nrrd": nrrd,
