@@ -6,6 +6,9 @@ A programmer's mistake stays a `TypeError` or `ValueError`; these classes are fo
 
 from __future__ import annotations
 
+import os
+import shlex
+import subprocess
 from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, TypeVar
 
@@ -104,6 +107,12 @@ def listed(names: Iterable[str], most: int = 3) -> str:
     every = list(names)
     more = f" and {len(every) - most} more" if len(every) > most else ""
     return ", ".join(every[:most]) + more
+
+
+def as_typed_command(*words: object) -> str:
+    """Return a command as it can be typed: words with spaces are in quotes, as the shell asks."""
+    texts = [str(word) for word in words]
+    return subprocess.list2cmdline(texts) if os.name == "nt" else shlex.join(texts)
 
 
 def first_finding(error: ValidationError) -> tuple[str, str]:

@@ -23,7 +23,7 @@ from aslseg.cli.planned import show_plan, tell_notes
 from aslseg.cli.progress import watched
 from aslseg.cli.projects import ColorOption, PatientOption, TerminologyOption, styles_of
 from aslseg.data.slice_numbers import read_slices
-from aslseg.errors import ConfigError
+from aslseg.errors import ConfigError, as_typed_command
 from aslseg.project.case import Case, nothing_counts
 from aslseg.project.patients import IN_WORDS
 from aslseg.project.project import Project
@@ -192,10 +192,8 @@ def labels(
     found = read_external(run).cases
     rows = [[name, ", ".join(case.targets), case.file] for name, case in found.items()]
     show_table(f"{len(rows)} labels of {origin}", ["case", "decides", "file"], rows, words=3)
-    tell(
-        f"Review them in Slicer, or train with them: aslseg train {project} --set "
-        f"start_labels={origin}"
-    )
+    learn = as_typed_command("aslseg", "train", project, "--set", f"start_labels={origin}")
+    tell(f"Review them in Slicer, or train with them: {learn}")
 
 
 def _show(project: Project) -> None:

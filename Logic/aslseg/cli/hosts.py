@@ -19,7 +19,7 @@ from aslseg.cli.console import (
     tell,
 )
 from aslseg.cli.progress import watched
-from aslseg.errors import CancelledError, RunError
+from aslseg.errors import CancelledError, RunError, as_typed_command
 from aslseg.project.remote_run import RemoteRun, open_remote_runs
 from aslseg.project.run_folder import run_named
 
@@ -141,7 +141,8 @@ def work_on_run(host: str, do: str, arguments: Mapping[str, Any], project: Path)
     try:
         done = on_host(host, do, arguments)
     except LeftError as error:
-        msg = f"{error} Follow it: aslseg follow {project}; stop it: aslseg stop {project}"
+        follow, stop = (as_typed_command("aslseg", act, project) for act in ("follow", "stop"))
+        msg = f"{error} Follow it: {follow}; stop it: {stop}"
         raise CancelledError(msg) from error
     finish(run_named(project, done.facts_as(RunFacts).run))
 

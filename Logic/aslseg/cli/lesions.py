@@ -11,6 +11,8 @@ from aslseg.cli.console import examples, names_of, show_table, tell
 
 if TYPE_CHECKING:
     from aslseg.evaluation.lesion_review import ReviewedLesion
+    from aslseg.project.project import Project
+    from aslseg.project.run_folder import RunFolder
 
 
 def lesions(
@@ -19,8 +21,8 @@ def lesions(
     run: Annotated[
         str | None,
         typer.Option(
-            help="Run or origin of the labels, default: the latest; to decide RUN/ROUND, as it "
-            "stands above the list."
+            help="Run or origin of the labels, default: the latest of the case; to decide "
+            "RUN/ROUND, as it stands above the list."
         ),
     ] = None,
     accept: Annotated[
@@ -45,11 +47,11 @@ def lesions(
     from aslseg.errors import RunError
     from aslseg.evaluation.lesion_decisions import decide_lesions, finish_lesions
     from aslseg.project.project import open_project
-    from aslseg.project.run_folder import latest_finished, open_run
+    from aslseg.project.run_folder import open_run
 
     opened = open_project(project)
     name, number = _list_of(run, needed=bool(accept or delete or undo or done))
-    reviewed = open_run(project, name) if name else latest_finished(opened.folder, external=True)
+    reviewed = open_run(opened.folder, name) if name else _latest_of(opened, case)
     if reviewed is None:
         msg = f"{project} has no labels to review; train, or take another model's (aslseg labels)."
         raise RunError(msg)
@@ -70,6 +72,16 @@ def lesions(
     show_table(title, head, table, words=2)
     if done:
         tell(f"The label of {case} is a person's now.")
+
+
+def _latest_of(project: Project, case_id: str) -> RunFolder | None:
+    """Return the latest run with a prediction of a case, else the latest; None without any."""
+    from aslseg.project.latest_predictions import latest_predictions
+    from aslseg.project.run_folder import finished_runs, latest_finished
+
+    runs = finished_runs(project.folder, external=True)
+    found = latest_predictions([project.case(case_id)], runs)
+    return found.get(case_id) or latest_finished(project.folder, external=True)
 
 
 def _list_of(run: str | None, *, needed: bool) -> tuple[str, int]:

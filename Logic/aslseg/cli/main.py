@@ -19,7 +19,7 @@ from aslseg.cli import training as cli_training
 from aslseg.cli import weights as cli_weights
 from aslseg.cli.console import FriendlyGroup, examples, finish, messages, tell
 from aslseg.cli.progress import watched
-from aslseg.errors import CancelledError
+from aslseg.errors import CancelledError, as_typed_command
 
 WELCOME = """Label-efficient segmentation of CT: from a few labelled volumes to labels for all.
 
@@ -91,7 +91,8 @@ def demo(
         with watched(messages) as monitor:
             run = run_demo(folder, monitor)
     except CancelledError as error:
-        msg = f"{error} Go on with: aslseg train {folder / 'project'} --resume"
+        again = as_typed_command("aslseg", "train", folder / "project", "--resume")
+        msg = f"{error} Go on with: {again}"
         raise CancelledError(msg) from error
     finish(run)
     tell("")

@@ -25,6 +25,7 @@ from aslseg.cli.console import (
 )
 from aslseg.cli.planned import left_out, show_plan, tell_notes
 from aslseg.cli.progress import watched
+from aslseg.errors import as_typed_command
 from aslseg.project.case import MASKS, Case
 from aslseg.project.patients import IN_WORDS
 from aslseg.project.project import Project
@@ -204,7 +205,7 @@ def init(  # noqa: PLR0913 - one for each option of the command
             "panel, or make a project with their label maps (--labels)."
         )
         return
-    tell(f"Next: aslseg train {project}")
+    tell(f"Next: {as_typed_command('aslseg', 'train', project)}")
 
 
 def styles_of(

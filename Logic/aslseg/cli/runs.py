@@ -24,7 +24,7 @@ from aslseg.cli.console import (
     tell,
 )
 from aslseg.cli.progress import duration, watched
-from aslseg.errors import ImageError, RunError
+from aslseg.errors import ImageError, RunError, as_typed_command
 from aslseg.evaluation.scores import mean_of
 from aslseg.project.case import nothing_counts
 from aslseg.project.run_folder import RunFolder, runs_of
@@ -121,7 +121,7 @@ def status(
         say(f"Problem: {problem}", style="yellow")
     runs = runs_of(opened.folder)
     if not runs:
-        tell(f"No runs yet. Start one: aslseg train {project}")
+        tell(f"No runs yet. Start one: {as_typed_command('aslseg', 'train', project)}")
         return
     _show_runs(runs)
     folder = find_run(project, run)

@@ -15,7 +15,7 @@ from aslseg.cli.hosts import HostOption, on_host, work_on_run
 from aslseg.cli.progress import watched
 from aslseg.cli.settings import PresetName, SettingsFile, SingleSettings, settings_of
 from aslseg.config import RunConfig
-from aslseg.errors import CancelledError
+from aslseg.errors import CancelledError, as_typed_command
 from aslseg.project.run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -138,7 +138,8 @@ def _resumable(project: Path) -> Iterator[None]:
     try:
         yield
     except CancelledError as error:
-        msg = f"{error} Go on with: aslseg train {project} --resume"
+        again = as_typed_command("aslseg", "train", project, "--resume")
+        msg = f"{error} Go on with: {again}"
         raise CancelledError(msg) from error
 
 

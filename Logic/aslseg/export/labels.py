@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -11,6 +11,7 @@ from aslseg.errors import ProjectError
 from aslseg.export.origin import MadeBy
 from aslseg.project.case import Case
 from aslseg.project.external_labels import unknown_targets
+from aslseg.project.latest_predictions import latest_predictions
 from aslseg.project.project import Project
 from aslseg.project.review import CaseReport, Review, case_reports, decisions
 from aslseg.project.run_folder import RunFolder
@@ -51,18 +52,18 @@ class CaseLabel:
 def labels_of(
     project: Project,
     choice: LabelChoice,
-    run: RunFolder | None,
+    runs: Iterable[RunFolder],
     cases: Sequence[str] | None = None,
 ) -> list[CaseLabel]:
     """Find the label map of each case.
 
-    A person's label map goes before a prediction. A prediction is the refined one of the run's best
-    round; those that a person rejected are left out.
+    A person's label map goes before a prediction. A prediction is the refined one of the best round
+    of the first run that has one of the case; those that a person rejected are left out.
 
     Args:
         project: The cases.
         choice: Which label maps.
-        run: Whose predictions; None for none.
+        runs: Whose predictions, those that are preferred first; none for none.
         cases: Names of the cases that are wanted; all when None.
 
     Raises:
@@ -70,12 +71,19 @@ def labels_of(
         RunError: When the run is damaged.
     """
     wanted = {project.case(name).id for name in cases} if cases is not None else None
+    asked = [case for case in project.cases if wanted is None or case.id in wanted]
     last = {review.case_id: review for review in decisions(project)}
-    return [
-        _label_of(project, case, choice, report, last, run)
-        for case, report in zip(project.cases, case_reports(project, run), strict=True)
-        if wanted is None or case.id in wanted
-    ]
+    sources = latest_predictions((case for case in asked if case.label is None), runs)
+    reports = {run: _reports(project, run) for run in {*sources.values(), None}}
+    found = []
+    for case in asked:
+        run = sources.get(case.id)
+        found.append(_label_of(project, case, choice, reports[run][case.id], last, run))
+    return found
+
+
+def _reports(project: Project, run: RunFolder | None) -> dict[str, CaseReport]:
+    return {report.case_id: report for report in case_reports(project, run)}
 
 
 def _label_of(

@@ -8,7 +8,7 @@ has no such label map any more. An nnU-Net data set is replaced as a whole.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeAlias, get_args
@@ -44,7 +44,7 @@ from aslseg.export.tables import CASE_COLUMNS, CASES, LESIONS, Row, measured_row
 from aslseg.project.complete_slices import incomplete_voxels
 from aslseg.project.lesions import read_lesions
 from aslseg.project.project import Project, open_project
-from aslseg.project.run_folder import RunFolder, latest_finished, open_run, runs_of
+from aslseg.project.run_folder import RunFolder, finished_runs, open_run, runs_of
 from aslseg.project.run_tables import EXTERNAL, read_table
 from aslseg.storage import sha256_of, visible_files
 from aslseg.targets import undecided_mask
@@ -114,7 +114,7 @@ class ExportOptions:
             images that are DICOM folders; `tables` none.
         labels: Whose label maps.
         cases: Names of cases; all when None.
-        run: Whose predictions `all` takes; the latest with a finished round when None.
+        run: Whose predictions `all` takes; of each case the latest run with one of it when None.
         replace: Whether files that this program did not write, or wrote of other images under the
             same names, may be replaced, and an nnU-Net data set with cases of another project.
     """
@@ -159,8 +159,7 @@ def export_project(
     options = options or ExportOptions()
     is_whole = options.format == "nnunet"
     monitor = monitor or Monitor()
-    predictor = _predictor(project, options)
-    current, found, digests = _snapshot(project, options, predictor)
+    current, found, digests = _snapshot(project, options)
     names = [name for label in found for name in _files_of(current, label, options.format)]
     if options.format == "dicom_seg" and not names:
         raise ProjectError(_NO_DICOM)
@@ -181,21 +180,22 @@ def export_project(
             _export_case(export, label)
         _finish(export, folder, None if is_whole else before)
     made = Counter[str](origin.made_by for origin in export.origins.values())
-    notes = _notes(export, found, options, predictor)
+    notes = _notes(export, found, options)
     notes += _gone_notes(folder, gone_files(before, read_origin(folder)), options.format)
     return ExportSummary(folder, dict(made), tuple(notes), tuple(export.written))
 
 
-def _predictor(project: Project, options: ExportOptions) -> RunFolder | None:
+def _predictors(project: Project, options: ExportOptions) -> Iterable[RunFolder]:
+    """Return the runs whose predictions are taken, those that are preferred first."""
     if options.run is not None:
-        return open_run(project.folder, options.run)
+        return [open_run(project.folder, options.run)]
     if options.labels != "all":
-        return None
-    return latest_finished(project.folder, external=True)
+        return []
+    return finished_runs(project.folder, external=True)
 
 
 def _snapshot(
-    project: Project, options: ExportOptions, predictor: RunFolder | None
+    project: Project, options: ExportOptions
 ) -> tuple[Project, list[CaseLabel], dict[str, str]]:
     """Return the project, its label maps and their digests as they are at one moment.
 
@@ -204,7 +204,8 @@ def _snapshot(
     before: tuple[list[CaseLabel], dict[str, str]] | None = None
     while True:
         current = open_project(project.folder)
-        found = labels_of(current, options.labels, predictor, options.cases)
+        predictors = _predictors(current, options)
+        found = labels_of(current, options.labels, predictors, options.cases)
         paths = {one.case.id: one.path for one in found if one.path is not None}
         digests = {name: sha256_of(path) for name, path in paths.items() if path.is_file()}
         if (found, digests) == before:
@@ -426,13 +427,16 @@ def _notes(
     export: _Export,
     found: Sequence[CaseLabel],
     options: ExportOptions,
-    predictor: RunFolder | None,
 ) -> list[str]:
-    """Say what was left out, and why."""
+    """Say what was left out, and why, and where predictions come from if not of one run."""
     notes = []
     takes_predictions = options.labels == "all"
-    if takes_predictions and predictor is None:
+    if takes_predictions and not any(_predictors(export.project, options)):
         notes.append("No run has a finished round, so there are no predictions.")
+    counts = Counter(one.run for one in found if one.made_by == "ai")
+    if len(counts) > 1:
+        each = ", ".join(f"{run} ({count})" for run, count in counts.items())
+        notes.append(f"Predictions are of the latest run with one of each case: {each}.")
     if options.run is not None and not takes_predictions:
         notes.append(f"Nothing of run '{options.run}' is taken: predictions were not asked for.")
     if options.format == "nnunet" and export.channel != nnunet.CT:

@@ -14,7 +14,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from aslseg.config import RunConfig
-from aslseg.errors import CancelledError, ProjectError, refuse_unknown
+from aslseg.errors import CancelledError, ProjectError, as_typed_command, refuse_unknown
 from aslseg.events import Monitor
 from aslseg.presets import DEFAULT_PRESET, PRESETS
 from aslseg.project.case import (
@@ -24,7 +24,12 @@ from aslseg.project.case import (
     Split,
     refuse_same_ids,
 )
-from aslseg.project.empty_labels import empty_labels_in_words, may_be_unfinished
+from aslseg.project.empty_labels import (
+    empty_labels_in_words,
+    may_be_unfinished,
+    organs_left_out,
+    organs_left_out_in_words,
+)
 from aslseg.project.image_digests import remember
 from aslseg.project.lock import LOCK, changing
 from aslseg.project.patients import (
@@ -233,7 +238,7 @@ def _warn_of_patients(project: Project, staged: Sequence[StagedCase], monitor: M
     try:
         matches, notes = similar_pairs(project, of=bodies, most=MOST_PAIRS, monitor=monitor)
     except CancelledError:  # the cases are there by now
-        again = f"aslseg patients {project.folder} --compare"
+        again = as_typed_command("aslseg", "patients", project.folder, "--compare")
         matches, notes = [], [f"Looking for volumes of one patient was stopped; to go on: {again}"]
     found = [similar_in_words(match, project) for match in matches]
     for note in (*notes, *repeated_patients(project.cases), *found):
@@ -278,23 +283,25 @@ def _with_names(project: Project, cases: Sequence[CaseFiles]) -> Project:
 
 def _refuse_empty(project: Project, staged: Sequence[StagedCase]) -> None:
     labelled = [a for a in staged if a.case.label is not None and a.case.split == "train"]
-    if labelled and not project.labelled and not any(a.has_foreground for a in labelled):
+    if labelled and not project.labelled and not any(a.values for a in labelled):
         names = ", ".join(one.case.id for one in labelled)
         msg = f"No label map has a labelled voxel ({names}); draw the targets in at least one."
         raise ProjectError(msg)
 
 
 def _warn_of_empty(project: Project, staged: Sequence[StagedCase], monitor: Monitor) -> None:
-    """Say which label maps are empty though the case is expected to have something."""
-    empty = [
-        one.case.id
-        for one in staged
-        if one.case.label is not None
-        and not one.has_foreground
-        and may_be_unfinished(project.targets, one.case.label_targets, one.case.masks)
-    ]
+    """Say which label maps are empty, or have no organ, though the case is expected to have it."""
+    empty, without = [], {}
+    for one in (one for one in staged if one.case.label is not None):
+        label_targets, masks = one.case.label_targets, one.case.masks
+        if not one.values and may_be_unfinished(project.targets, label_targets, masks):
+            empty.append(one.case.id)
+        if organs := organs_left_out(project.targets, one.values, label_targets, masks):
+            without[one.case.id] = organs
     if empty:
         monitor.warn(empty_labels_in_words(empty))
+    if without:
+        monitor.warn(organs_left_out_in_words(without))
 
 
 def refuse_same_images(project: Project) -> None:

@@ -1,9 +1,13 @@
-"""Label maps without a labelled voxel: healthy cases, or cases that nobody has outlined yet."""
+"""Label maps that lack what is expected: all of it, or the organ around their lesions.
+
+The cases may be healthy, or nobody has outlined them, or their organ, yet.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
+from aslseg.errors import listed
 from aslseg.targets import Target
 
 
@@ -35,4 +39,38 @@ def empty_labels_in_words(case_ids: Sequence[str]) -> str:
         f"{what} empty{names}: {they} that there is nothing of any target, which is learnt or "
         "checked on. Where nobody has outlined a volume yet, leave its label map out: name the "
         "cases to learn from (--labelled), or take the file away."
+    )
+
+
+def organs_left_out(
+    targets: Sequence[Target],
+    values: Collection[int],
+    label_targets: Collection[str],
+    masks: Collection[str],
+) -> list[str]:
+    """Return the organs of which a label map has no voxel, though it has what lies inside of them.
+
+    Args:
+        targets: Of the project.
+        values: That occur in the label map.
+        label_targets: Names of the targets that the label map decides; all when empty.
+        masks: Names of the targets of which the case has a mask.
+    """
+    decided = set(label_targets) or {target.name for target in targets}
+    around = {target.inside for target in targets if target.value in values} & decided
+    return [t.name for t in targets if t.name in around - {*masks} and t.value not in values]
+
+
+def organs_left_out_in_words(organs: Mapping[str, Sequence[str]]) -> str:
+    """Say of which cases lesions alone are outlined, what that means, and the remedy.
+
+    Args:
+        organs: By case id, as `organs_left_out`.
+    """
+    names = sorted({name for every in organs.values() for name in every})
+    what = ", ".join(names)
+    return (
+        f"Lesions are outlined, and no voxel of {what} around them ({listed(organs)}): {what} is "
+        "learnt and checked as these lesions alone. Where nobody has outlined it, say which "
+        f"targets were drawn (--labels-of), give its masks (--masks {names[0]}=FOLDER), or draw it."
     )

@@ -54,7 +54,7 @@ from aslseg.project.running import running
 from aslseg.reading import damage_told, read_object
 from aslseg.schema_1 import PREDICTION_FILE
 from aslseg.storage import copy_atomic, sha256_of, storage_errors, write_json_atomic
-from aslseg.targets import Target, cascade_stages, parents_first
+from aslseg.targets import Target, cascade_stages, parents_first, shown_targets
 
 _FIRST = 1
 _MOST_NAMES = 10
@@ -231,11 +231,14 @@ def add_external_labels(
     if called:
         _refuse_absent(files.values(), called, monitor)
     others: dict[str, ExternalCase] = {}
+    empty: list[str] = []
     with running(run, monitor):
         number = max(run.best_round, _FIRST)
         try:
             for case_id in monitor.track(files, f"Reading labels of {origin}"):
                 labelmap, names = _read(project, case_id, files[case_id], asked, same_size)
+                if not _found(labelmap, project, case_id):
+                    empty.append(case_id)
                 _forget_another_image(run, project.case(case_id))
                 is_other = _is_other(run, number, case_id, labelmap, names)
                 path = run.predictions(number + is_other, case_id) / REFINED
@@ -250,7 +253,22 @@ def add_external_labels(
             if others:
                 _begin_round(run, origin, number + 1, others)
                 monitor.warn(_others_in_words(run, number, others))
+            if empty:
+                monitor.warn(_empty_in_words(origin, empty))
     return run
+
+
+def _found(labelmap: Labelmap, project: Project, case_id: str) -> set[str]:
+    """Return the targets that a label map has a voxel of, without those given by masks."""
+    return {*shown_targets(labelmap.labels, project.targets)} - {*project.case(case_id).masks}
+
+
+def _empty_in_words(origin: str, case_ids: Sequence[str]) -> str:
+    return (
+        f"Labels of {origin} have no voxel of any target in {listed(case_ids, _MOST_NAMES)}: they "
+        "say that there is nothing, also when they are accepted or learnt from. Look whether they "
+        "are the right files, with the project's values (--called names others)."
+    )
 
 
 def _forget_another_image(run: RunFolder, case: Case) -> None:

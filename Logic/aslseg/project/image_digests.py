@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from aslseg.data.images import digest_of_image, stamp_of
-from aslseg.errors import AslsegError, ImageError, ProjectError
+from aslseg.errors import AslsegError, ImageError, ProjectError, as_typed_command
 from aslseg.events import Monitor
 from aslseg.project.case import Case
 from aslseg.reading import read_object
@@ -45,7 +45,8 @@ def check_images(folder: Path, cases: Iterable[Case], monitor: Monitor | None = 
             msg = (
                 f"{path}, the image of case {case.id}, is not the one that was brought in: its "
                 "content has changed. Restore the file; or, if it was replaced on purpose, look at "
-                f"the case's label map and say so: aslseg renew {folder} {case.id}"
+                "the case's label map and say so: "
+                + as_typed_command("aslseg", "renew", folder, case.id)
             )
             raise ProjectError(msg)
         seen[case.id] = [stamp, case.image_sha256]

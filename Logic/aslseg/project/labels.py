@@ -135,7 +135,7 @@ def require_known(
 
 
 def find_label(path: Path, digest: str) -> Path:
-    """Return where a label map of known content is: in its place, or in the history beside it.
+    """Return where a label map or mask of known content is: in its place, or in its history.
 
     Args:
         path: Its place.
@@ -150,8 +150,8 @@ def find_label(path: Path, digest: str) -> Path:
         if copy.exists() and sha256_of(copy) == digest:
             return copy
     msg = (
-        f"{path} is not the label map that the run began to learn from, and the history has no "
-        "copy of that one; restore it, or start a new run."
+        f"{path} is not the file that this began with, and the history has no copy of that one; "
+        "restore it, or begin anew: with a new run, where one was to learn from it."
     )
     raise ImageError(msg)
 

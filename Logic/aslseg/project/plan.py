@@ -22,7 +22,12 @@ from aslseg.project.case import PROJECT_FILE, CaseFiles, CaseId
 from aslseg.project.create import add_cases, create_project
 from aslseg.project.datasets import find_cases
 from aslseg.project.edit import restyle_targets
-from aslseg.project.empty_labels import empty_labels_in_words, may_be_unfinished
+from aslseg.project.empty_labels import (
+    empty_labels_in_words,
+    may_be_unfinished,
+    organs_left_out,
+    organs_left_out_in_words,
+)
 from aslseg.project.file_facts import FileFacts, read_facts
 from aslseg.project.labels import require_known
 from aslseg.project.organ_masks import organ_of, with_organ_masks
@@ -206,8 +211,12 @@ def plan_problems(plan: Plan) -> list[Problem]:
 
 def plan_notes(plan: Plan) -> list[str]:
     """List what a person should know of a plan that hinders nothing."""
-    empty = _empty_labels(plan)
-    return [*left_out_notes(plan), *([empty_labels_in_words(empty)] if empty else [])]
+    notes = left_out_notes(plan)
+    if empty := _empty_labels(plan):
+        notes.append(empty_labels_in_words(empty))
+    if without := _organs_left_out(plan):
+        notes.append(organs_left_out_in_words(without))
+    return notes
 
 
 def left_out_notes(plan: Plan) -> list[str]:
@@ -230,6 +239,19 @@ def _empty_labels(plan: Plan) -> list[str]:
         and not (label.values or label.problem)
         and may_be_unfinished(targets, case.label_targets, case.masks)
     ]
+
+
+def _organs_left_out(plan: Plan) -> dict[str, list[str]]:
+    """List the organs that label maps lack around their lesions; named segments are seen later."""
+    if target_problems(plan.targets):
+        return {}
+    targets, found = targets_of(plan.targets), {}
+    for case in plan.cases:
+        label = None if case.label is None else plan.facts.get(case.label)
+        if label is not None and not (label.problem or label.segments):
+            values = label.values
+            found[case.id] = organs_left_out(targets, values, case.label_targets, case.masks)
+    return {name: organs for name, organs in found.items() if organs}
 
 
 def write_plan(plan: Plan, *, preset: str | None = None, monitor: Monitor | None = None) -> Project:

@@ -23,7 +23,7 @@ from aslseg.config import Settings
 from aslseg.data.geometry import fit_labels
 from aslseg.data.images import read_geometry, read_labelmap_on, read_volume, write_labelmap
 from aslseg.data.volume import Geometry, Labelmap, Mask, SameSize, Volume
-from aslseg.errors import ConfigError, ImageError, ProjectError, short
+from aslseg.errors import ConfigError, ImageError, ProjectError, as_typed_command, short
 from aslseg.project.all_or_nothing import FILES, UNFINISHED
 from aslseg.project.case import (
     LABELS,
@@ -174,9 +174,10 @@ class Project(Settings):
         path = resolved_image(self.folder, case)
         if os.path.exists(path):  # noqa: PTH110 - false for names that cannot be
             return ""
+        say = as_typed_command("aslseg", "relocate", self.folder, path.parent, "NEW_FOLDER")
         return (
             f"{path}, the image of case {case.id}, does not exist; restore it, say where it is now "
-            f"(aslseg relocate {self.folder} {path.parent} NEW_FOLDER), or remove the case."
+            f"({say}), or remove the case."
         )
 
     def require_image(self, case: Case) -> None:

@@ -389,8 +389,8 @@ def saw_another(seen: Mapping[str, str], case: Case) -> bool:
     return seen.get(case.id, case.image_sha256) != case.image_sha256
 
 
-def latest_finished(project_folder: Path, *, external: bool = False) -> RunFolder | None:
-    """Return the latest run with a finished round, or None.
+def finished_runs(project_folder: Path, *, external: bool = False) -> Iterator[RunFolder]:
+    """Yield the runs with a finished round, latest first; each is looked at when it is its turn.
 
     Args:
         project_folder: Of the project.
@@ -400,7 +400,16 @@ def latest_finished(project_folder: Path, *, external: bool = False) -> RunFolde
         RunError: When a run that is looked at is damaged.
     """
     runs = (run for run in reversed(runs_of(project_folder)) if external or not run.is_external)
-    return next((run for run in runs if run.best_round > 0), None)
+    return (run for run in runs if run.best_round > 0)
+
+
+def latest_finished(project_folder: Path, *, external: bool = False) -> RunFolder | None:
+    """Return the latest of the `finished_runs`, or None.
+
+    Raises:
+        RunError: As `finished_runs`.
+    """
+    return next(finished_runs(project_folder, external=external), None)
 
 
 def weights_digest(run: RunFolder, round_number: int) -> str:

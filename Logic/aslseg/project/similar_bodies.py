@@ -15,7 +15,7 @@ import numpy as np
 
 from aslseg.data.body_match import BodyDigest, BodyMatch, body_digest, matching_bodies
 from aslseg.data.images import read_volume
-from aslseg.errors import AslsegError, listed
+from aslseg.errors import AslsegError, as_typed_command, listed
 from aslseg.events import Monitor
 from aslseg.project.case import Case
 from aslseg.project.patients import IN_WORDS
@@ -71,7 +71,8 @@ def similar_pairs(
     if len(compared) < len(pairs):
         notes.append(
             f"{len(pairs) - len(compared)} of {len(pairs)} pairs of volumes were not compared for "
-            f"being of one patient; aslseg patients {project.folder} --compare does so."
+            "being of one patient; "
+            f"{as_typed_command('aslseg', 'patients', project.folder, '--compare')} does so."
         )
     return matching_bodies(bodies, compared, monitor), notes
 
@@ -80,10 +81,10 @@ def in_words(match: BodyMatch, project: Project) -> str:
     """Say that two volumes look like one patient, by what, and what to do."""
     first, second = project.case(match.first), project.case(match.second)
     named = [f"{case.id} ({IN_WORDS[case.split]})" for case in (first, second)]
-    apart = first.split != second.split
+    apart, same = first.split != second.split, f"{second.id}={first.patient}"
     return (
         f"{named[0]} and {named[1]} {likeness_in_words(match)} If they are, say so: "
-        f"aslseg patients {project.folder} --patient {second.id}={first.patient}"
+        + as_typed_command("aslseg", "patients", project.folder, "--patient", same)
         + (" --split CASE=..., so that both are for one part." if apart else "")
     )
 

@@ -20,7 +20,12 @@ from aslseg.errors import ImageError, ProjectError
 from aslseg.events import Monitor
 from aslseg.project.case import LABEL_SUFFIX, LABELS, Case, CaseFiles, image_place
 from aslseg.project.label_origin import refuse_ai_label
-from aslseg.project.labels import complete_slices_of, load_labels, refuse_unclaimed
+from aslseg.project.labels import (
+    complete_slices_of,
+    load_labels,
+    present_values,
+    refuse_unclaimed,
+)
 from aslseg.project.organ_masks import (
     checked_organ_mask,
     mask_place,
@@ -41,7 +46,7 @@ class StagedCase:
 
     Attributes:
         case: As the project will know it.
-        has_foreground: Whether its label map has a labelled voxel.
+        values: That occur in its label map with the given masks, 0 left out.
         stamp: Of its image, as for `image_digests.remember`.
         intensities: Of its targets; none without a label map.
         dicom_patient: PatientID of its DICOM files, or None.
@@ -49,7 +54,7 @@ class StagedCase:
     """
 
     case: Case
-    has_foreground: bool
+    values: tuple[int, ...]
     stamp: str
     intensities: tuple[Intensities, ...] = ()
     dicom_patient: str | None = field(default=None, repr=False)
@@ -118,7 +123,7 @@ def _read_one(project: Project, files: CaseFiles, staging: Path) -> StagedCase:
     masks = _staged_masks(project, files, volume.geometry, staging)
     places = {name: mask_place(organ_of(project.targets, name), files.id) for name in masks}
     case = case.model_copy(update={"masks": places})
-    staged = StagedCase(case, False, stamp, (), dicom_patient_of(files), body_digest(volume))
+    staged = StagedCase(case, (), stamp, (), dicom_patient_of(files), body_digest(volume))
     if files.label is None:
         return staged
     refuse_ai_label(files.label)
@@ -151,7 +156,7 @@ def _read_one(project: Project, files: CaseFiles, staging: Path) -> StagedCase:
                 "complete_slices": complete,
             }
         ),
-        has_foreground=bool(labels.labels.any()),
+        values=tuple(int(value) for value in np.flatnonzero(present_values(labels)) if value),
         intensities=tuple(intensities_of(files.id, volume, labels, project.targets)),
     )
 

@@ -26,7 +26,7 @@ from aslseg.engine.protocol import (
     check_request,
 )
 from aslseg.engine.settings import config_of
-from aslseg.errors import RunError
+from aslseg.errors import RunError, as_typed_command
 from aslseg.events import Monitor
 from aslseg.project.project import Project, open_project
 from aslseg.project.remote_run import (
@@ -301,10 +301,11 @@ class RemoteEngine:
                 changes = {"project": _mirror(connection, key), "run": run.run_id}
                 values = {**request.model_dump(), **changes}
                 if not self._link.send(connection, session, do, values):
+                    look = ("aslseg", "follow", project.folder, "--run", run.run_id)
                     msg = (
                         f"The connection to {self.host.name} was lost while the engine there was "
                         f"started, and run '{run.run_id}' may have begun or not. Look for it there "
-                        f"(aslseg follow {project.folder} {run.run_id}); if it has not, resume it."
+                        f"({as_typed_command(*look)}); if it has not, resume it."
                     )
                     raise RunError(msg)
                 return begun

@@ -99,16 +99,12 @@ class ProjectState:
     @cached_property
     def _run_by_case(self) -> dict[str, RunFolder]:
         """The latest run with a prediction of each case that has no label map of a person."""
-        from aslseg.project.run_folder import saw_another
+        from aslseg.project.latest_predictions import latest_predictions
 
-        found: dict[str, RunFolder] = {}
-        left = {case.id: case for case in self.project.cases if case.label is None}
-        for run in self.finished if left else ():
-            (files, _), seen = self._predictions_of(run), run.images
-            of_run = [n for n, case in left.items() if n in files and not saw_another(seen, case)]
-            found |= dict.fromkeys(of_run, run)
-            left = {n: case for n, case in left.items() if n not in found}
-        return found
+        unlabelled = (case for case in self.project.cases if case.label is None)
+        return latest_predictions(
+            unlabelled, self.finished, lambda run: self._predictions_of(run)[0]
+        )
 
     def _predictions_of(self, run: RunFolder | None) -> Predicted:
         """Return what the best round of a run predicted; nothing without a run."""

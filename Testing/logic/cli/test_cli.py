@@ -27,7 +27,7 @@ from aslseg.cli.settings import base_config, changed
 from aslseg.config import RunConfig
 from aslseg.data.images import read_labelmap, write_labelmap, write_volume
 from aslseg.data.volume import Geometry, Labelmap, Volume
-from aslseg.errors import CancelledError, ConfigError, RunError
+from aslseg.errors import CancelledError, ConfigError, RunError, as_typed_command
 from aslseg.events import CancelToken, Metric, Monitor, Notice, Progress
 from aslseg.project.image_digests import check_images
 from aslseg.project.project import open_project
@@ -368,6 +368,17 @@ class TestSegment:
         assert result.exit_code == 1
         assert "missing.nii.gz does not exist" in result.stderr
         assert not (data / "out").exists()
+
+
+class TestSpaces:
+    def test_commands_to_type_are_quoted_as_a_shell_asks(self, data: Path) -> None:
+        project = data / "my project"
+        words = ("init", project, data / "ct", "--labels", data / "seg", "--labelled", "c1,c2")
+        assert f"Next: {as_typed_command('aslseg', 'train', project)}\n" in aslseg(*words).output
+        (data / "ct").rename(data / "moved")
+        told = " ".join(aslseg("status", project).stderr.split())
+        line = told.partition("(aslseg relocate ")[2].partition(")")[0]
+        assert line.replace('"', "'") == f"'{project}' {(data / 'ct').resolve()} NEW_FOLDER"
 
 
 class TestRelocate:

@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from aslseg.cli.main import app
 from aslseg.data.images import read_labelmap, write_labelmap, write_volume
 from aslseg.data.volume import Geometry, Labelmap
 from aslseg.errors import ImageError, ProjectError, RunError
@@ -92,6 +94,17 @@ def test_labels_of_another_image_are_no_ones_of_a_case_of_the_same_name(
     write_volume(a_patient(21)[0], tmp_path / "new.nii.gz")
     with pytest.raises(ProjectError, match="'nnU-Net' has results of another image under the name"):
         add_cases(open_project(project.folder), [CaseFiles("c2", tmp_path / "new.nii.gz")])
+
+
+def test_label_maps_without_a_voxel_of_any_target_are_named(
+    project: Project, tmp_path: Path
+) -> None:
+    written(tmp_path / "out" / "c2.nii.gz", BOTH)
+    written(tmp_path / "out" / "c3.nii.gz", np.zeros(GEOMETRY.shape))
+    told: list[Event] = []
+    add_external_labels(project, "nnU-Net", tmp_path / "out", monitor=Monitor(told.append))
+    (notice,) = [event for event in told if isinstance(event, Notice)]
+    assert "Labels of nnU-Net have no voxel of any target in c3: they" in notice.message
 
 
 def test_files_of_no_case_are_named(project: Project, tmp_path: Path) -> None:
@@ -296,6 +309,32 @@ def test_an_export_names_the_origin(project: Project, tmp_path: Path) -> None:
     )
     assert origin["runs"]["organs"]["weights"] == {}
     assert origin["runs"]["organs"]["settings"]["origin"] == "organs"
+
+
+def test_later_labels_of_one_case_leave_those_of_the_others(
+    project: Project, tmp_path: Path
+) -> None:
+    """The list of lesions, and an export over what it wrote before, go by the case."""
+    for case_id in ("c2", "c3"):
+        written(tmp_path / "out" / f"{case_id}.nii.gz", BOTH)
+    add_external_labels(project, "both", tmp_path / "out")
+    home, options = tmp_path / "home", ExportOptions(labels="all")
+    export_project(project, home, options)
+    written(tmp_path / "later" / "c3.nii.gz", LIVER)
+    add_external_labels(project, "later", tmp_path / "later")
+    done = export_project(project, home, options)
+    made = json.loads((home / "origin.json").read_text())["cases"]
+    assert {name: made[name]["run"] for name in ("c2", "c3")} == {"c2": "both", "c3": "later"}
+    assert (read_labelmap(home / "c2.nii.gz").labels == BOTH).all()
+    assert (read_labelmap(home / "c3.nii.gz").labels == LIVER).all()
+    assert any("both (1), later (1)" in note for note in done.notes)
+    for case_id, head in (("c2", "1 lesions of c2"), ("c3", "0 lesions of c3")):
+        words = ["lesions", str(project.folder), case_id]
+        listed = CliRunner().invoke(app, words, env={"COLUMNS": "200"})
+        assert head in listed.output, listed.output
+    named = export_project(project, tmp_path / "named", ExportOptions(labels="all", run="later"))
+    assert "c2.nii.gz" not in {path.name for path in (tmp_path / "named").iterdir()}
+    assert any("Without a label map" in note and "c2" in note for note in named.notes)
 
 
 def test_training_begins_with_what_the_model_decides(project: Project, tmp_path: Path) -> None:

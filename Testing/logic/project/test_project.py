@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from datetime import datetime, tzinfo
 from pathlib import Path
 from typing import Any
@@ -21,9 +22,10 @@ from aslseg.errors import (
     ProjectError,
     StorageError,
 )
-from aslseg.events import Event, Monitor, Progress
+from aslseg.events import Event, Monitor, Notice, Progress
 from aslseg.project.case import CaseFiles
 from aslseg.project.create import add_cases, create_project, select_cases
+from aslseg.project.plan import plan_notes, plan_project, with_facts
 from aslseg.project.project import Project, change_project, open_project
 from aslseg.storage import sha256_of
 from aslseg.targets import LIVER_TARGETS, Target
@@ -259,6 +261,21 @@ def test_label_maps_without_any_labelled_voxel_are_refused(tmp_path: Path, image
 def test_one_empty_label_map_among_others_is_fine(tmp_path: Path, images: Path) -> None:
     cases = [a_case(images, "a", value=0), a_case(images, "b", value=1)]
     assert len(create_project(tmp_path / "project", cases).labelled) == 2
+
+
+def test_lesions_without_their_organ_are_named(tmp_path: Path, images: Path) -> None:
+    """A label map of lesions alone says that the organ is nowhere else, unless it says less."""
+    cases = [a_case(images, "a", value=2), a_case(images, "b", value=1)]
+    told: list[Event] = []
+    create_project(tmp_path / "all", cases, monitor=Monitor(told.append))
+    notes = [event.message for event in told if isinstance(event, Notice)]
+    (note,) = [one for one in notes if "no voxel of liver around them (a)" in one]
+    plan = with_facts(replace(plan_project(tmp_path / "planned", images), cases=tuple(cases)))
+    assert note in plan_notes(plan)
+    told.clear()
+    alone = [replace(cases[0], label_targets=("tumour",)), cases[1]]
+    create_project(tmp_path / "alone", alone, monitor=Monitor(told.append))
+    assert not [event for event in told if isinstance(event, Notice) and "around" in event.message]
 
 
 @pytest.mark.parametrize("repeated", ["a", "A"])
