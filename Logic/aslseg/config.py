@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -632,9 +633,23 @@ def parse_config(values: dict[str, Any], source: str = "settings") -> RunConfig:
     try:
         return RunConfig.model_validate(values)
     except ValidationError as error:
-        where, what = first_finding(error)
-        msg = f"{source}: setting '{where or 'the whole'}' cannot be used: {what}; correct it."
+        where = first_finding(error)[0] or "the whole"
+        msg = f"{source}: setting '{where}' cannot be used: {_in_words(error)}; correct it."
         raise ConfigError(msg) from error
+
+
+def _in_words(error: ValidationError) -> str:
+    """Say what is wrong with a setting; of one that there is not, which ones are named alike."""
+    first = error.errors()[0]
+    if first["type"] != "extra_forbidden":
+        return first["msg"].removeprefix("Value error, ")
+    *groups, name = map(str, first["loc"])
+    known: Any = RunConfig().model_dump()
+    for group in groups:
+        known = known.get(group) if isinstance(known, dict) else None
+    alike = get_close_matches(name, known if isinstance(known, dict) else (), n=2)
+    names = " or ".join(".".join((*groups, one)) for one in alike)
+    return "there is no such setting" + (f", but {names}" if names else "")
 
 
 def read_config(path: Path) -> RunConfig:

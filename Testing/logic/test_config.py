@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,19 @@ def nested(path: str, value: Any) -> dict[str, Any]:
         value = {key: value}
     result: dict[str, Any] = value
     return result
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("roundz", "'roundz' cannot be used: there is no such setting, but rounds; correct it."),
+        ("organ.roi.pixel", "there is no such setting, but organ.roi.pixel_mm; correct it."),
+        ("abc", "'abc' cannot be used: there is no such setting; correct it."),
+    ],
+)
+def test_of_a_setting_that_there_is_not_those_named_alike_are_told(path: str, words: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(words)):
+        with_overrides(RunConfig(), {path: 3}, "--set")
 
 
 def test_no_settings_give_the_defaults() -> None:
