@@ -1,4 +1,4 @@
-"""SemiSAM and its teacher on the left atrium with one labelled volume: Docs/results-methods.md.
+"""SemiSAM and its teacher on the left atrium with one label: Docs/studies/results-methods.md.
 
     python Testing/benchmarks/atrium_study.py --data ../shared/data/left_atrium \
         --work local/atrium --arms mean_teacher semisam --seeds 0 1

@@ -1,4 +1,4 @@
-"""How good is a lesion that grows from one box? For Docs/results-methods.md.
+"""How good is a lesion that grows from one box? For Docs/studies/results-methods.md.
 
     python Testing/benchmarks/growth.py --data ../shared/data/lits --cache local/growth \
         --csv growth-lits.csv

@@ -1,4 +1,4 @@
-"""How many minutes of a person does a labelled data set cost? For Docs/label-economy.md.
+"""How many minutes of a person does a labelled data set cost? For Docs/studies/label-economy.md.
 
     python Testing/benchmarks/label_economy.py --data ../shared/data/lits --draw B --labelled 2 \
         --work local/economy

@@ -8,7 +8,7 @@ method with a preset, and scores all predictions of all rounds on the unlabelled
 test cases, against labels that are opened here, after the run, and nowhere else: nothing is chosen
 on them. The volumes that are labelled are the first of the draw; another volume of their patients
 is left out. Rows are written to a table in `<work>` for each run; those that are there already are
-skipped. Docs/results-earlier.md was made at earlier commits, whose split it names.
+skipped. Docs/studies/results-earlier.md was made at earlier commits, whose split it names.
 """
 
 from __future__ import annotations

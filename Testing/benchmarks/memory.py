@@ -1,4 +1,4 @@
-"""How much memory does a training, or a volume, take? For Docs/performance.md.
+"""How much memory does a training, or a volume, take? For Docs/studies/performance.md.
 
     python Testing/benchmarks/memory.py training FOLDER --cases 10
     python Testing/benchmarks/memory.py scan IMAGE LONG.nii.gz

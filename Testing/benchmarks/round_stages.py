@@ -1,4 +1,4 @@
-"""Where does the time of a training go? Processor seconds of each stage, for Docs/performance.md.
+"""Where does the time of a training go? Seconds of each stage, for Docs/studies/performance.md.
 
     python Testing/benchmarks/round_stages.py FOLDER --data LITS --share 0.3
 

@@ -1,4 +1,4 @@
-"""How good are SAM's masks when it is prompted with a student's? For Docs/results-methods.md.
+"""How good are SAM's masks when a student's prompt it? For Docs/studies/results-methods.md.
 
     python Testing/benchmarks/sam_prompting.py --data ../shared/data/left_atrium \
         --project local/atrium/project --run mean_teacher-2d-0 --sizes 256 512

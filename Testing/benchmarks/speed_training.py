@@ -1,4 +1,4 @@
-"""How fast are steps of training, beside plain ones in float32? For Docs/performance.md.
+"""How fast are steps of training, beside plain ones in float32? For Docs/studies/performance.md.
 
     python Testing/benchmarks/speed_training.py scsam mean_teacher specialist
 

@@ -1,4 +1,4 @@
-"""How fast is a volume segmented, beside the stock use of MobileSAM? For Docs/performance.md.
+"""How fast is a volume segmented, beside stock MobileSAM? For Docs/studies/performance.md.
 
     python Testing/benchmarks/speed_volume.py PROJECT IMAGE TRUTH --every 6
 

@@ -1,4 +1,4 @@
-"""Turn the rows of `lits_study.py` into the Markdown tables of Docs/results-earlier.md.
+"""Turn the rows of `lits_study.py` into the Markdown tables of Docs/studies/results-earlier.md.
 
 python Testing/benchmarks/study_table.py local/study
 """

@@ -66,7 +66,7 @@ def test_an_act_costs_its_price_and_twice_as_much_when_prices_are_doubled() -> N
 
 
 def test_the_price_list_of_the_documents_is_the_one_that_is_used() -> None:
-    document = Path(__file__).resolve().parents[2] / "Docs" / "label-economy.md"
+    document = Path(__file__).resolve().parents[2] / "Docs" / "studies" / "label-economy.md"
     assert price_table() in document.read_text(encoding="utf-8")
 
 

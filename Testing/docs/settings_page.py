@@ -28,7 +28,7 @@ HEAD = """# Settings
 A preset sets all of them. `aslseg train PROJECT --set NAME=VALUE` changes one, and `--config FILE`
 reads them from JSON. In Python they are the fields of `RunConfig`. A value that cannot be used is
 refused, with the setting's name. "(ours)" marks what is in no paper;
-[results-settings.md](results-settings.md) has what was measured.
+[results-settings.md](studies/results-settings.md) has what was measured.
 """
 
 FIRST: Mapping[str, str] = {

@@ -21,8 +21,8 @@ from aslseg.config import RunConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 LIBRARY = ROOT / "Logic" / "aslseg"
-DOCS = sorted((ROOT / "Docs").glob("*.md"))
-LINKING = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md", *DOCS]
+DOCS = sorted((ROOT / "Docs").rglob("*.md"))
+LINKING = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "Testing").rglob("README.md")), *DOCS]
 
 
 def text_of(path: Path) -> str:
@@ -77,6 +77,17 @@ def test_the_index_has_each_page_once() -> None:
 @pytest.mark.parametrize("name", found(r"\b((?:Logic|Testing)/[\w./-]*\w)"))
 def test_each_path_that_is_named_exists(name: str) -> None:
     assert (ROOT / name).exists()
+
+
+def test_each_page_that_code_names_exists() -> None:
+    files = [
+        path
+        for home in ("Logic", "SlicerASLseg", "Testing")
+        for path in (ROOT / home).rglob("*.py")
+    ]
+    named = {name for path in files for name in re.findall(r"\bDocs/[\w./-]*\.\w+", text_of(path))}
+    assert "Docs/methods.md" in named
+    assert {name for name in named if not (ROOT / name).exists()} == set()
 
 
 @pytest.mark.parametrize("name", found(r"(?<![/\w])(aslseg(?:\.(?!py\b)[a-z_]\w*)+)"))

@@ -121,6 +121,6 @@ def test_a_screenshot_is_large_enough_to_read_and_small_enough_to_keep(path: Pat
 
 
 def test_each_screenshot_is_shown_on_some_page() -> None:
-    pages = [ROOT / "README.md", ROOT / "CMakeLists.txt", *DOCS.glob("*.md")]
+    pages = [ROOT / "README.md", ROOT / "CMakeLists.txt", *DOCS.rglob("*.md")]
     shown = "\n".join(path.read_text(encoding="utf-8") for path in pages)
     assert [path.name for path in SCREENSHOTS if path.name not in shown] == []

@@ -85,7 +85,7 @@ def test_everything_that_is_fetched_from_an_address_is_fetched_securely() -> Non
 
 
 def test_each_campaign_has_a_row_on_its_page() -> None:
-    page = (ROOT / "Docs" / "reliability.md").read_text(encoding="utf-8")
+    page = (ROOT / "Docs" / "studies" / "reliability.md").read_text(encoding="utf-8")
     campaigns = {path.name for path in (ROOT / "Testing" / "faults").glob("test_*.py")}
     missing = {name for name in campaigns if f"| `{name}` |" not in page}
     assert missing == {"test_common.py"}

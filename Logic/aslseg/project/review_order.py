@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 
 ReviewOrder: TypeAlias = Literal["least", "doubtful"]
 """`least`: the case with the least lesion volume expected first, which brings most finished cases
-for the time (ours; Docs/label-economy.md has what it saves). `doubtful`: first the cases that the
-run does not accept, then those that it does; in both, the least reliable first. In either order,
-cases of equal rank begin with those that are unlike the labelled ones, and `doubtful` begins with
-them altogether, for their networks agree without reason."""
+for the time (ours; Docs/studies/label-economy.md has what it saves). `doubtful`: first the cases
+that the run does not accept, then those that it does; in both, the least reliable first. In either
+order, cases of equal rank begin with those that are unlike the labelled ones, and `doubtful` begins
+with them altogether, for their networks agree without reason."""
 ORDERS: tuple[ReviewOrder, ...] = get_args(ReviewOrder)
 
 

@@ -18,7 +18,7 @@ RECENT_CASES = 20
 """A person becomes faster, and so do cases from round to round: earlier ones do not count."""
 CASE_ML = 20.0
 """A case without lesions takes as long as so much more lesion volume in another one (ours; derived
-on one draw of LiTS and checked on five, see Docs/label-economy.md)."""
+on one draw of LiTS and checked on five, see Docs/studies/label-economy.md)."""
 GIVEN_CASE_ML = 1.0
 """The same where the organs are given, which nobody repairs (ours; from five draws, see there)."""
 REVIEWED = ("accepted", "corrected", "rejected")

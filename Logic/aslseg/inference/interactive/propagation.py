@@ -5,13 +5,13 @@ ellipse (`sections`). Above and below, two things make a voxel likely: that it l
 sections and not like what is around them, and that a lesion is about as deep as it is wide. A
 random walker (`random_walker`) joins both with the sections, and stops at edges.
 
-SAM as it was released is of no use on the slices in between (`Docs/results-methods.md`), so they
-are neither encoded nor predicted. Boxes and negative points on further slices correct a lesion:
-their sections stay as they are and it grows from all of them. Positive points add to it, and take
-nothing away (`added_points`); without a box the first one of the slice is what it begins with: of
-two, SAM often finds less than of one, and of one and a negative one often nothing. So negative
-points there take away what lies nearer to them than to a positive one. Sections never leave the
-parent, and never enter what the label map has of other lesions.
+SAM as it was released is of no use on the slices in between (`Docs/studies/results-methods.md`), so
+they are neither encoded nor predicted. Boxes and negative points on further slices correct a
+lesion: their sections stay as they are and it grows from all of them. Positive points add to it,
+and take nothing away (`added_points`); without a box the first one of the slice is what it begins
+with: of two, SAM often finds less than of one, and of one and a negative one often nothing. So
+negative points there take away what lies nearer to them than to a positive one. Sections never
+leave the parent, and never enter what the label map has of other lesions.
 """
 
 from __future__ import annotations
