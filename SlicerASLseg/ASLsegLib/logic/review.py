@@ -41,7 +41,7 @@ class ReviewLogic(LabelSavingLogic):
         """Let the cases that wait come in another order.
 
         Args:
-            order: `least`: the least expected lesion volume first, as long as nothing else was
+            order: `least`: the smallest expected lesion volume first, as long as nothing else was
                 chosen; or `doubtful`: the least reliable first.
 
         Raises:
