@@ -276,3 +276,26 @@ def test_many_changes_take_no_more_memory_than_is_allowed() -> None:
     for number in range(5):
         history.add(Change(str(number), int, int, size_bytes=lambda: MOST_BYTES // 2))
     assert [change.word for change in history._done] == ["3", "4"]
+
+
+def test_an_answer_belongs_to_the_change_of_its_slice() -> None:
+    """Two prompts were placed before SAM was asked about the slice of the first one."""
+    from ASLsegLib.logic.history import Change, History
+
+    def change(word: str, slice_index: int | None) -> Change:
+        return Change(word, list, list, volume_id="ct", slice_index=slice_index)
+
+    history = History()
+    first, fifth, seventh = change("box", 5), change("point", 5), change("point", 7)
+    assert history.cause("ct", 5) is None
+    for one in (first, fifth, seventh):
+        history.add(one)
+    assert history.cause("ct", 5) is fifth
+    history.add(change("answer", 5), fifth)
+    assert history.cause("ct", 7) is seventh
+    history.add(change("answer", 7), seventh)
+    assert (fifth.then[0].slice_index, seventh.then[0].slice_index) == (5, 7)
+    assert history.cause("ct", 5) is seventh, "a moved point changes two slices"
+    assert history.cause("ct", None) is seventh
+    history.undo()
+    assert history.last_done is fifth

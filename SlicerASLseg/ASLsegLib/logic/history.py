@@ -5,8 +5,9 @@ Slicer's segmentations have no undo outside of the Segment Editor, so each entry
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 
 from ASLsegLib.engine.background import Signal
 
@@ -90,8 +91,22 @@ class History:
 
     def latest(self, volume_id: str) -> Change | None:
         """Return the last change about a volume of the scene that is not taken back."""
-        found = (change for change in reversed(self._done) if change.volume_id == volume_id)
-        return next(found, None)
+        return next(self._about(volume_id), None)
+
+    def cause(self, volume_id: str, slice_index: int | None) -> Change | None:
+        """Return the change that an answer about a slice follows from.
+
+        Args:
+            volume_id: MRML id of the volume.
+            slice_index: The axial slice; None for all.
+
+        Returns:
+            The last of the changes since the last answer that shows on that slice; where none does,
+            the last change about the volume.
+        """
+        waiting = takewhile(lambda one: not (one.then or one.is_open), self._about(volume_id))
+        there = [one for one in waiting if one.slice_index == slice_index]
+        return there[0] if there and slice_index is not None else self.latest(volume_id)
 
     def add(self, change: Change, to: Change | None = None) -> None:
         """Note what was done; what was taken back before cannot be done again.
@@ -177,6 +192,10 @@ class History:
         self._done.clear()
         self._undone.clear()
         self.changed.emit()
+
+    def _about(self, volume_id: str) -> Iterator[Change]:
+        """Give what was done about a volume, the latest first."""
+        return (change for change in reversed(self._done) if change.volume_id == volume_id)
 
     def _keep(self, stays: Callable[[Change], bool]) -> None:
         before = len(self._done) + len(self._undone)

@@ -212,7 +212,7 @@ class InteractiveLogic(UndoLogic, OrganMaskLogic):
         arguments["sam"] = {"model": sam} if arguments["run"] is None else None
         read, show = result_handlers(volume, slice_index, may_replace, prompted=True)
         where = "all slices with prompts" if slice_index is None else f"slice {slice_index}"
-        cause = self.history.latest(volume.GetID()) if follows else None
+        cause = self.history.cause(volume.GetID(), slice_index) if follows else None
         word, awaited = f"answer of SAM, {where}", Awaited()
         show_it = self._shows(awaited, volume, show, word, slice_index, cause)
         self._start_about(volume, Job("refine", arguments, prepare, read, show_it))
