@@ -22,11 +22,10 @@ from aslseg.project.lesions import BoxedMask, CaseLesions, LesionDecision, read_
 from aslseg.project.lock import changing
 from aslseg.project.predictions import read_prediction
 from aslseg.project.project import Project, open_project
-from aslseg.project.review import correct, decisions, refined_path
+from aslseg.project.review import decisions, finish, refined_path
 from aslseg.project.roles import refuse_prediction
 from aslseg.project.run_folder import RunFolder, run_named
 from aslseg.project.run_tables import REFINED
-from aslseg.targets import lesion_targets
 
 
 def finish_case(
@@ -65,14 +64,9 @@ def finish_case(
         else:
             _refuse_refined(current, case_id, is_shown=True)
             _require_decided(current, path.parent, lesions)
-        finished = correct(
+        return finish(
             current, case_id, labels, run, round_number=round_number, is_computed=is_computed
         )
-        decided = finished.case(case_id).label_targets
-        if not decided:
-            return finished
-        lesion_names = {target.name for target in lesion_targets(finished.targets)}
-        return finished.set_label_targets(case_id, sorted({*decided, *lesion_names}))
 
 
 def require_finishable(

@@ -140,7 +140,6 @@ def correct(
     *,
     round_number: int | None = None,
     whole: bool = False,
-    is_computed: bool = False,
 ) -> Project:
     """Make a label map that a person corrected the label of a case; one before is kept.
 
@@ -151,15 +150,42 @@ def correct(
         run: Whose pseudo-label the person started from.
         round_number: Of that pseudo-label; the run's best round when None.
         whole: Whether all of it counts from now on, also where only slices of the label before did.
-        is_computed: As in `Review`.
 
     Raises:
         ImageError: When the label map has a value of no target, or lies elsewhere.
         ProjectError: When there is no such case.
         StorageError: When the folder cannot be written; nothing changes then.
     """
-    decided = _Decided("corrected", run, round_number, is_computed)
+    decided = _Decided("corrected", run, round_number)
     return _keep(project, case_id, labels, decided, whole=whole)
+
+
+def finish(
+    project: Project,
+    case_id: str,
+    labels: Labelmap,
+    run: RunFolder,
+    *,
+    round_number: int | None = None,
+    is_computed: bool = False,
+) -> Project:
+    """Make a label map the label of a case all of whose lesions are decided: it decides these too.
+
+    Args:
+        project: The project.
+        case_id: The case.
+        labels: As for `correct`.
+        run: Whose candidates were decided about.
+        round_number: Of these; the run's best round when None.
+        is_computed: As in `Review`.
+
+    Raises:
+        ImageError: As for `correct`.
+        ProjectError: As for `correct`.
+        StorageError: As for `correct`.
+    """
+    decided = _Decided("corrected", run, round_number, is_computed, decides_lesions=True)
+    return _keep(project, case_id, labels, decided)
 
 
 def draw(project: Project, case_id: str, labels: Labelmap) -> Project:
@@ -302,12 +328,21 @@ def refined_path(run: RunFolder, case_id: str, round_number: int | None = None) 
 
 @dataclass(frozen=True, slots=True)
 class _Decided:
-    """What is decided, and how a label map that is kept was made; attributes as in `Review`."""
+    """What is decided, and how a label map that is kept was made.
+
+    Attributes:
+        what: As in `Review`.
+        run: As for `correct`.
+        round_number: As for `correct`.
+        is_computed: As in `Review`.
+        decides_lesions: Whether each lesion was decided about, whatever the run knows of them.
+    """
 
     what: What
     run: RunFolder | None = None
     round_number: int | None = None
     is_computed: bool = False
+    decides_lesions: bool = False
 
 
 def _keep(
@@ -322,6 +357,9 @@ def _keep(
         kept_before = None if kept is None else kept.relative_to(current.folder)
         with _noted(current.folder, _of(decided, case, kept_before)):
             names = decided_targets(current, decided.run, case_id, labels)
+            if names and decided.decides_lesions:
+                lesions = {target.name for target in lesion_targets(current.targets)}
+                names = tuple(sorted({*names, *lesions}))
             saved = project.save_label(case_id, labels, status=status, targets=names)
             return mark_all_complete(saved, case_id) if whole else saved
 

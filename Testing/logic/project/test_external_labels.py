@@ -206,6 +206,19 @@ def test_what_the_model_does_not_know_stays_unknown(project: Project, tmp_path: 
     assert finish_case(project, run, "c4").case("c4").label_targets == ("liver", "tumour")
 
 
+def test_a_finished_case_decides_its_lesions_by_the_write_that_keeps_its_label(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    written(tmp_path / "out" / "c4" / "liver.nii.gz", LIVER)
+    run = add_external_labels(project, "organs", tmp_path / "out")
+    monkeypatch.setattr(Project, "set_label_targets", killed)  # a write that might never come
+    finish_case(project, run, "c4")
+    assert open_project(project.folder).case("c4").label_targets == ("liver", "tumour")
+
+
 def test_lesions_are_decided_as_those_of_a_run(project: Project, tmp_path: Path) -> None:
     written(tmp_path / "out" / "c2.nii.gz", BOTH)
     run = add_external_labels(project, "nnU-Net", tmp_path / "out")
