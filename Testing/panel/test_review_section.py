@@ -218,6 +218,7 @@ def test_what_a_run_found_in_another_image_is_neither_listed_nor_shown(person: P
     person.press(person.ui.openProjectButton)
     assert first not in person.names()
     assert find_prediction(person.load(first), "refined") is None
+    assert f"{first}, which is shown, is not in this list" in person.ui.acceptButton.toolTip
     assert find_prediction(person.load(second), "refined") is not None
 
 

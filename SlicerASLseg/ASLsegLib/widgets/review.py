@@ -82,11 +82,16 @@ class ReviewSection(Section):
 
     def _not_open(self) -> str:
         """Return why nothing can be decided: what is chosen has to be what is shown."""
+        if self.open_case and self._row_of(self.open_case) is None:
+            text = _(
+                "{case}, which is shown, is not in this list: press 'Save as label' (section "
+                "Cases) to keep what is shown of it."
+            )
+            return text.format(case=self.open_case)
         if not self.case_id:
             text = _("Choose the row of {case}, which is shown, or press Next.")
-            is_listed = self._row_of(self.open_case) is not None
             choose = _("Choose a case, or press Next.")
-            return text.format(case=self.open_case) if is_listed else choose
+            return text.format(case=self.open_case) if self.open_case else choose
         if self.case_id == self.open_case:
             return ""
         text = _("Load {case} first: double-click its row.")
