@@ -537,6 +537,12 @@ def open_project(folder: Path) -> Project:
         StorageError: As `changing`, with an unfinished change.
     """
     path = folder if folder.name == PROJECT_FILE else folder / PROJECT_FILE
+    if not path.parent.is_dir():
+        msg = (
+            f"There is no folder {path.parent}; connect the disk or network share that it is on, "
+            "or give the folder where the project is now."
+        )
+        raise ProjectError(msg)
     if (path.parent / UNFINISHED / FILES).exists():
         with changing(path.parent):
             pass

@@ -60,7 +60,7 @@ class LesionLogic(LesionDecisionLogic):
             msg = f"There are no lesions to review: there is {what}."
             raise SceneError(msg)
         require_in_place(node, project, case_id)
-        image, number = volume_of(node), run.best_round
+        image, number = volume_of(node), _round_there(run)
         _require_round(node, case_id, run, number)
 
         def show(found: tuple[list[ReviewedLesion], CaseLesions]) -> LesionReview:
@@ -112,6 +112,22 @@ class LesionLogic(LesionDecisionLogic):
         ):
             self.history.keep(self._changes_put_aside())
             self.forget_lesions()
+
+
+def _round_there(run: RunFolder) -> int:
+    """Return the round that a run kept, which has had one.
+
+    Raises:
+        SceneError: When its files are not there any more.
+    """
+    if run.best_round < 1:
+        msg = (
+            f"The files of run {run.run_id} are not there any more ({run.path}), so no lesions are "
+            "listed; connect the disk or network share that they are on, or open the project where "
+            "it is now."
+        )
+        raise SceneError(msg)
+    return run.best_round
 
 
 def _require_round(volume: Any, case_id: str, run: RunFolder, number: int) -> None:

@@ -531,6 +531,12 @@ def test_a_folder_without_project_is_told(tmp_path: Path) -> None:
         open_project(tmp_path)
 
 
+def test_a_folder_that_is_not_there_is_told(project: Project) -> None:
+    project.folder.rename(project.folder.with_name("moved"))
+    with pytest.raises(ProjectError, match=r"no folder .*connect the disk .*where the project is"):
+        open_project(project.folder)
+
+
 def test_the_default_targets_are_those_of_the_liver(project: Project) -> None:
     assert project.targets == LIVER_TARGETS
 
