@@ -279,6 +279,51 @@ def test_a_case_stays_in_the_scene_while_the_engine_works_on_it(
     assert logic.case_node(CASE) is None
 
 
+def test_a_run_whose_files_are_gone_is_not_taken_for_one_of_another_round(
+    reviewer: Reviewer,
+) -> None:
+    from ASLsegLib.scene.volumes import SceneError
+
+    folder = reviewer.logic.project.folder
+    folder.rename(folder.with_name("moved"))  # or its network share is not connected
+    with pytest.raises(SceneError, match=r"not there any more .*; connect the disk"):
+        reviewer.logic.load_lesions(CASE)
+
+
+def test_no_lesion_is_decided_about_while_an_answer_would_change_it(
+    reviewer: Reviewer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Segment was pressed before: what comes would count as drawn, or change what is decided."""
+    from ASLsegLib.scene.prompts import box_node
+    from ASLsegLib.scene.volumes import SceneError
+
+    logic, ui, awaited = reviewer.logic, reviewer.ui, "A result about case c2 is awaited"
+    volume = logic.working_on = logic.case_node(CASE)
+    logic._asked_to = "segment"
+    with monkeypatch.context() as patch:
+        patch.setattr(type(logic.engine), "is_busy", property(lambda _: True))
+        for act in (logic.draw_lesion, logic.accept_lesion, logic.delete_lesion):
+            with pytest.raises(SceneError, match=awaited):
+                act(0)
+        logic._asked_to = "fill_between"  # which leaves lesions as they are
+        logic.accept_lesion(0)
+        with pytest.raises(SceneError, match=awaited):
+            logic.draw_lesion(1)
+    assert (reviewer.on_disk(), logic.is_drawing) == ({1: "accepted"}, False)
+    click(ui.lesionAddButton)
+    box_node(volume, "tumour", (15.0, 15.0, 19.0, 19.0), 4)
+    click(ui.lesionAcceptButton)  # before SAM is asked
+    assert "Nothing of the lesion has changed yet" in dialogs.take("changed yet").text
+    assert logic.is_drawing
+    with monkeypatch.context() as patch:
+        patch.setattr(type(logic.engine), "is_busy", property(lambda _: True))
+        logic.working_on, logic._asked_to = volume, "refine"
+        with pytest.raises(SceneError, match=awaited):
+            logic.take_drawn()
+    reviewer.press(ui.lesionDeleteButton)
+    assert (reviewer.on_disk(), logic.is_drawing) == ({1: "accepted"}, False)
+
+
 @pytest.mark.parametrize("is_missed", [True, False])
 def test_a_lesion_that_cannot_be_written_is_still_being_drawn(
     reviewer: Reviewer, monkeypatch: pytest.MonkeyPatch, is_missed: bool

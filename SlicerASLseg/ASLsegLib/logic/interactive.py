@@ -52,6 +52,8 @@ if TYPE_CHECKING:
     from aslseg.engine.protocol import Done
     from ASLsegLib.engine.client import PanelEvent
 
+FILLING = "fill_between"
+"""What the engine is asked to do when no lesion may change by its answer, unless it is shown."""
 YIELD_S = 0.005
 """PythonQt keeps the interpreter lock while Slicer's event loop runs, and the threads that write,
 read and listen stand still; so `poll` gives the lock up for so long while work is under way."""
@@ -90,6 +92,7 @@ class InteractiveLogic(UndoLogic, OrganMaskLogic):
         self._grown: list[Growth] = []
         self.growing: Growth | None = None
         self._awaited: Awaited | None = None
+        self._asked_to = ""
         self._folder: Path | None = None
 
     @property
@@ -481,6 +484,20 @@ class InteractiveLogic(UndoLogic, OrganMaskLogic):
             )
             raise SceneError(msg)
 
+    def _require_answered(self, case_id: str, *, also_fillings: bool = False) -> None:
+        """Refuse to decide about what an answer will change; see `LesionDrawingLogic`."""
+        about = self.working_on
+        is_void = self._awaited is not None and self._awaited.is_void
+        is_asked = self.engine.is_busy and about is not None and not is_void
+        if not is_asked or about is not self.case_node(case_id):
+            return
+        if also_fillings or self._asked_to != FILLING:
+            msg = (
+                f"A result about case {case_id} is awaited, which would change what you decide "
+                "about, or be taken for drawn; wait until it is shown, or cancel it, then go on."
+            )
+            raise SceneError(msg)
+
     def _are_organs_given(self) -> bool:
         cases = () if self.project is None else self.project.cases
         return any(self._files_of.values()) or any(case.masks for case in cases)
@@ -500,7 +517,7 @@ class InteractiveLogic(UndoLogic, OrganMaskLogic):
     def _start_about(self, volume: Any, job: Job) -> None:
         """Begin a job of the engine about a volume, which is stopped when the volume goes."""
         self._start(self.engine, job)
-        self.working_on = volume
+        self.working_on, self._asked_to = volume, job.do
 
     def _wait(self, engine: EngineClient) -> Done:
         def breathe() -> None:

@@ -29,6 +29,13 @@ if TYPE_CHECKING:
     from ASLsegLib.logic.label_saving import DrawnLabel
 
 
+NOTHING_CHANGED = (
+    "Nothing of the lesion has changed yet. Wait until SAM has answered, or ask it; else draw the "
+    "lesion, or take back what you did by Undo."
+)
+"""Why prompts, or strokes that change no voxel, are no lesion."""
+
+
 class LesionDecisionLogic(LesionDrawingLogic):
     """The part of the logic that decides about lesions."""
 
@@ -39,11 +46,13 @@ class LesionDecisionLogic(LesionDrawingLogic):
 
         Raises:
             SceneError: When nothing is shown of a lesion that was shown when it was listed, the
-                case is not in the scene, or it has a label map by now.
+                case is not in the scene, an answer about it is awaited, or it has a label map by
+                now.
         """
         if self._drawing is not None:
             self.take_drawn()
             return
+        self._require_answered(self._review().case_id)
         is_there = self._list_as_shown(row)
         lesion = self._row(row)
         if lesion.shown and not is_there:
@@ -59,7 +68,12 @@ class LesionDecisionLogic(LesionDrawingLogic):
         self._decide(row, what, lesion.voxels, f"accept lesion {row + 1}")
 
     def delete_lesion(self, row: int) -> None:
-        """Let a candidate, and what is shown of it, be no lesion; one that was added is gone."""
+        """Let a candidate, and what is shown of it, be no lesion; one that was added is gone.
+
+        Raises:
+            SceneError: When an answer about the case is awaited; also as for `accept_lesion`.
+        """
+        self._require_answered(self._review().case_id)
         self._list_as_shown(row)
         lesion, word = self._row(row), f"delete lesion {row + 1}"
         if lesion.found is None:
@@ -73,16 +87,20 @@ class LesionDecisionLogic(LesionDrawingLogic):
         None when nothing has changed.
 
         Raises:
-            SceneError: When nothing is being drawn, or the case has a label map by now.
+            SceneError: When nothing is being drawn, prompts have changed nothing yet, an answer
+                about the case is awaited, or it has a label map by now.
         """
         drawing, review = self._drawing, self._review()
         if drawing is None:
             msg = "No lesion is being drawn; begin with draw_lesion."
             raise SceneError(msg)
         self._require_decidable(review.case_id)
+        self._require_answered(review.case_id)
         node, volume = self._shown(review.case_id)
         added, removed = drawing.voxels(node, volume, self.targets())
         if added is None and removed is None:
+            if drawing.changes(self.history.done, volume.GetID()):
+                raise SceneError(NOTHING_CHANGED)
             self._drawing = None
             self.lesions_changed.emit()
             return None

@@ -113,13 +113,20 @@ class LesionDrawingLogic(ReviewLogic):
 
         Raises:
             SceneError: When something was drawn of another lesion, that is not decided about yet,
-                or when the case has a label map by now.
+                when an answer about the case is awaited, which would count as drawn, or when the
+                case has a label map by now.
         """
-        from aslseg.targets import lesion_targets
-
         review = self._review()
         if row is not None and row == self.drawn_row:
             return
+        self._require_answered(review.case_id, also_fillings=True)
+        self._begin_drawing(row, target)
+
+    def _begin_drawing(self, row: int | None, target: str | None = None) -> None:
+        """Begin to draw a lesion, also while an answer is being shown; see `draw_lesion`."""
+        from aslseg.targets import lesion_targets
+
+        review = self._review()
         self._require_decidable(review.case_id)
         self._require_no_drawing()
         names = {one.name: one for one in self.targets()}
@@ -310,6 +317,17 @@ class LesionDrawingLogic(ReviewLogic):
         """
         if not self.stop_drawing():
             raise being_drawn(self.drawn_row)
+
+    def _require_answered(self, case_id: str, *, also_fillings: bool = False) -> None:
+        """Refuse to decide about what an answer that is awaited would change.
+
+        Args:
+            case_id: The case.
+            also_fillings: Whether an answer that only fills between slices is waited for too.
+
+        Raises:
+            SceneError: When one about the case is awaited.
+        """
 
     def _require_decidable(self, case_id: str) -> None:
         """Refuse decisions about lesions once the label map counts, which they would not change.

@@ -14,7 +14,7 @@ from aslseg.data.filling_rules import across_mm, why_nothing_between, why_too_sm
 from aslseg.data.volume import Geometry, Volume
 from ASLsegLib.engine.client import Job
 from ASLsegLib.engine.results import ShownAnswer, read_answer
-from ASLsegLib.logic.interactive import Awaited
+from ASLsegLib.logic.interactive import FILLING, Awaited
 from ASLsegLib.logic.slice_filling import SliceFillingLogic, read_shown, write_shown
 from ASLsegLib.scene.case_nodes import require_intact
 from ASLsegLib.scene.filled_lesions import (
@@ -140,9 +140,7 @@ class LesionFillingLogic(SliceFillingLogic):
 
         files = {name: str(path) for name, path in paths.items()}
         about = {"organs": {}, "target": drawn.target.name, "slices": drawn.slices}
-        return Job(
-            "fill_between", {**arguments, **files, **about}, write, drawn.read, show_unless_changed
-        )
+        return Job(FILLING, {**arguments, **files, **about}, write, drawn.read, show_unless_changed)
 
     def _require_row(self, drawn: _DrawnLesion, filled: BoxedMask | None) -> int:
         """Return the row of a lesion that was filled.
@@ -166,7 +164,7 @@ class LesionFillingLogic(SliceFillingLogic):
     ) -> None:
         """Begin to draw a lesion as it was filled; `shown` takes its voxels back."""
         was = drawn.lesion.voxels
-        self.draw_lesion(row)
+        self._begin_drawing(row)
         node, volume = self._shown(self._review().case_id)
         segment, axis = self._segment_with(drawn.lesion, node), slice_axis_of(volume)
         before, after = _digests(was, axis), _digests(filled, axis)

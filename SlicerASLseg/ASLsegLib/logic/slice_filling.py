@@ -19,7 +19,7 @@ from aslseg.data.volume import Geometry, Labels, Volume
 from ASLsegLib.engine.client import Job
 from ASLsegLib.engine.results import ShownAnswer, read_answer
 from ASLsegLib.logic.export import reference_volume
-from ASLsegLib.logic.interactive import Awaited, InteractiveLogic
+from ASLsegLib.logic.interactive import FILLING, Awaited, InteractiveLogic
 from ASLsegLib.scene.case_nodes import case_of, require_intact
 from ASLsegLib.scene.provenance import all_tags, digest_of, mark_semiautomatic, source_of
 from ASLsegLib.scene.repaired_slices import (
@@ -345,7 +345,7 @@ class SliceFillingLogic(InteractiveLogic):
             yield from show(filled)
 
         request = {**arguments, "labels": str(path), "slices": list(drawn.slices)}
-        return Job("fill_between", request, write, read, show_unless_drawn_in)
+        return Job(FILLING, request, write, read, show_unless_drawn_in)
 
 
 def read_drawn(

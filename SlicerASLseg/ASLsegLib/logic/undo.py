@@ -124,10 +124,10 @@ class UndoLogic(LesionLogic):
         change = self.history.last_undone
         return "" if change is None else self._move(change, self.history.redo)
 
-    def draw_lesion(self, row: int | None = None, target: str | None = None) -> None:
-        """Begin to draw a lesion; see `LesionDrawingLogic`. Prompts of before are no part of it."""
+    def take_drawn(self) -> int | None:
+        """Decide as was drawn; see `LesionDecisionLogic`. Prompts count as drawn."""
         self.note_all_prompts()
-        super().draw_lesion(row, target)
+        return super().take_drawn()
 
     def stop_drawing(self) -> bool:
         """Draw no lesion any more; see `LesionDrawingLogic`. Prompts count as drawn."""
@@ -228,6 +228,11 @@ class UndoLogic(LesionLogic):
         """Forget nodes that go away with the scene."""
         super().forget_scene()
         self._prompts = {}
+
+    def _begin_drawing(self, row: int | None, target: str | None = None) -> None:
+        """Begin to draw a lesion; prompts of before are no part of it."""
+        self.note_all_prompts()
+        super()._begin_drawing(row, target)
 
     def _take_out_drawn(self, drawing: Drawing) -> None:
         """Bring the prediction back to how it was when a lesion was begun to be drawn."""
