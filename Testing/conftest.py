@@ -33,6 +33,10 @@ pytest.register_assert_rewrite("sam_methods")  # so that its checks say what dif
 hypothesis.settings.register_profile("repeatable", deadline=None, derandomize=True, database=None)
 hypothesis.settings.load_profile("repeatable")
 
+# No test cuts the power: what it writes need not be on the disk before it goes on. Programs that
+# it starts do wait for the disk.
+os.fsync = os.fstat  # type: ignore[assignment]  # refuses a closed file, too
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark each test that uses the real images as `shared`, so that `-m "not shared"` leaves it."""

@@ -18,7 +18,7 @@ HELD_OUT = ("c4", "c5")
 def a_preset(**changes: object) -> BenchmarkPreset:
     """Return settings for one experiment of a row: two labelled cases, one seed, one table."""
     config = tiny_config(
-        sam=SamConfig(input_size=256, iterations=6, versions=1, batch_size=2),
+        sam=SamConfig(input_size=128, iterations=6, versions=1, batch_size=2),
         semisam=SemiSamConfig(clicks=2),
         scsam=ScSamConfig(input_size=128, rank=2),
         cpcsam=CpcSamConfig(input_size=128, rank=2),

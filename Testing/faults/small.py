@@ -30,7 +30,7 @@ def small_config(**changes: Any) -> RunConfig:
         "organ": SPECIALIST.model_copy(update=few),
         "lesion": SPECIALIST.model_copy(update=few),
         "adaptation": ADAPTATION.model_copy(update={**few, "versions": 1}),
-        "sam": SamConfig(model="vit_t", input_size=256, iterations=2, batch_size=1, versions=1),
+        "sam": SamConfig(model="vit_t", input_size=128, iterations=2, batch_size=1, versions=1),
         "rounds": 2,
     }
     return tiny_config(**{**values, **changes})

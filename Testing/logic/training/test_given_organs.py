@@ -38,7 +38,7 @@ from whole_runs import rows_of, use_small_sam
 WITH_SAM = tiny_config(
     rounds=1,
     adaptation=ADAPTATION.model_copy(update={"versions": 1, "iterations": 4}),
-    sam=SamConfig(model="vit_t", input_size=256, iterations=4, batch_size=2, versions=1),
+    sam=SamConfig(model="vit_t", input_size=128, iterations=4, batch_size=2, versions=1),
 )
 ALL = (*LABELLED, *UNLABELLED, *VALIDATION, *TEST)
 

@@ -82,7 +82,7 @@ WITH_SAM = tiny_config(
     rounds=1,
     baseline=True,
     adaptation=ADAPTATION.model_copy(update={"versions": 1, "iterations": 4}),
-    sam=SamConfig(model="vit_t", input_size=256, iterations=4, batch_size=2, versions=1),
+    sam=SamConfig(model="vit_t", input_size=128, iterations=4, batch_size=2, versions=1),
 )
 
 
