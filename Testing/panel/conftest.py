@@ -85,13 +85,23 @@ def needs_sam(sam: str) -> None:
 def trained_once(tmp_path_factory: pytest.TempPathFactory, sam: str) -> Path:
     """Folder with `project`, in which one tiny run is finished, and `data`; not to be changed."""
     import os
+    import shutil
     import subprocess
+
+    from filelock import FileLock
 
     if "ASLSEG_TRAINED" in os.environ:  # made before by trained.py, to save the time
         return Path(os.environ["ASLSEG_TRAINED"])
-    folder = tmp_path_factory.mktemp("trained")
-    command = [sys.executable, str(HERE / "trained.py"), str(folder), sam]
-    subprocess.run(command, check=True, capture_output=True)
+    base = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        base = base.parent  # of all workers: one of them trains for all
+    folder, done = base / "trained", base / "trained.done"
+    with FileLock(base / "trained.lock"):
+        if not done.exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            command = [sys.executable, str(HERE / "trained.py"), str(folder), sam]
+            subprocess.run(command, check=True, capture_output=True)
+            done.touch()
     return folder
 
 
