@@ -8,7 +8,7 @@
 #   DEMO=demo            the folder that the demonstration writes
 #   PROJECT=folder       a trained project of phantoms for `make screenshots`, which else trains one
 #   PANEL=no             leave the tests of the panel out, where slicer-core or PySide6 have no wheels
-#   JOBS=logical         processes in which test files run side by side, one for each core by default
+#   JOBS=3               processes in which test files run side by side, one more than cores by default
 #   PYTEST_ARGS=...      options for pytest, for example PYTEST_ARGS="-m 'not slow'"
 
 PYTHON ?=
@@ -18,7 +18,7 @@ DEMO ?= demo
 PROJECT ?=
 PYTEST_ARGS ?=
 PANEL ?= yes
-JOBS ?= logical
+JOBS ?= $(shell echo $$(( $$(getconf _NPROCESSORS_ONLN) + 1 )))
 export SLICER_STANDIN := $(PANEL)
 
 # The tested pair (see CONTRIBUTING.md).
