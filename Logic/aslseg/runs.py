@@ -55,6 +55,7 @@ from aslseg.training.run_plan import (
     trained_stages,
 )
 from aslseg.training.run_progress import RunFollower
+from aslseg.training.stage_cases import refuse_absent_targets
 
 START = "start"
 """Folder of a run with the labels of another model that its first round learns from."""
@@ -311,6 +312,7 @@ def _run(
         context = RunContext(project, config, folder, chosen.torch_device, followed, cache)
         if is_new:
             _warn_of_windows(context)
+            refuse_absent_targets(context)
         if note := nothing_counts(context.labelled):
             context.monitor.warn(note)
         best = _rounds(context, training_of(config.method))

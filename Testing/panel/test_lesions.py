@@ -848,10 +848,14 @@ def test_keys_press_the_buttons_while_the_module_is_open(reviewer: Reviewer) -> 
     assert reviewer.rows[1] != "accepted"
 
 
-def test_what_training_on_decisions_changed_is_shown_case_by_case(reviewer: Reviewer) -> None:
+def test_what_training_on_decisions_changed_is_shown_case_by_case(
+    reviewer: Reviewer, tmp_path: Path
+) -> None:
     from aslseg.evaluation.round_changes import COLUMNS
+    from aslseg.project.external_labels import add_external_labels
     from aslseg.project.run_folder import open_run
     from aslseg.project.run_tables import write_table
+    from aslseg.storage import copy_atomic
 
     ui, logic = reviewer.ui, reviewer.logic
     assert ui.changesTable.isHidden()
@@ -871,6 +875,10 @@ def test_what_training_on_decisions_changed_is_shown_case_by_case(reviewer: Revi
     assert [ui.changesTable.item(0, n).text() for n in range(7)] == [
         CASE, "tumour", "2", "1", "0", "1.2", "1.5"
     ]  # fmt: skip
+    copy_atomic(run.predictions(1, CASE) / "refined.nii.gz", tmp_path / "out" / f"{CASE}.nii.gz")
+    add_external_labels(logic.project, "other", tmp_path / "out")
+    logic.refresh()
+    assert not ui.changesTable.isHidden()
 
 
 def test_the_case_that_is_left_goes_out_of_the_scene_and_comes_back(reviewer: Reviewer) -> None:

@@ -6,7 +6,7 @@ the parent, degraded ones, and a predicted one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -28,7 +28,14 @@ from aslseg.preprocessing.patches import TrainingCase
 from aslseg.preprocessing.roi import IGNORED, Roi, build_roi, save_roi, to_volume
 from aslseg.project.case import Case
 from aslseg.project.lesion_labels import partial_label
-from aslseg.targets import CascadeStage, Target, cascade_stages, region_mask, undecided_mask
+from aslseg.targets import (
+    CascadeStage,
+    Target,
+    cascade_stages,
+    region_mask,
+    shown_targets,
+    undecided_mask,
+)
 from aslseg.training.mask_corruption import MaskCorruption, MaskError, apply_corruption, case_number
 from aslseg.training.pseudo_label import PseudoLabel
 
@@ -123,10 +130,48 @@ def labelled_cases(context: RunContext, preparation: RoiPreparation) -> list[Tra
     cases = [one for of_case in prepared for one in of_case]
     cases += _decided_cases(context, preparation)
     if not any(_shows_a_target(case.roi) for case in cases):
-        names = ", ".join(target.name for target in stage.targets)
-        msg = f"No labelled case has any voxel of {names}; label at least one and train again."
-        raise ProjectError(msg)
+        raise ProjectError(_nothing_shown(target.name for target in stage.targets))
     return cases
+
+
+def refuse_absent_targets(context: RunContext) -> None:
+    """Make sure that each stage has something to learn, and say which of its targets have nothing.
+
+    Organ masks, labels of another model that a run begins with, and lesions that a person decided
+    about count as labels do.
+
+    Raises:
+        ProjectError: When no label has any voxel of a stage's targets.
+    """
+    shown = _shown(context)
+    for stage in context.stages:
+        absent = [target.name for target in stage.targets if target.name not in shown]
+        if absent and len(absent) == len(stage.targets):
+            raise ProjectError(_nothing_shown(absent))
+        if absent:
+            context.monitor.warn(
+                f"No labelled case has any voxel of {', '.join(absent)}: that there is none "
+                "anywhere is learnt. Label at least one and train again, or leave the target out."
+            )
+
+
+def _nothing_shown(names: Iterable[str]) -> str:
+    """Say that no label has any voxel of some targets, and the remedy."""
+    listed = ", ".join(names)
+    return f"No labelled case has any voxel of {listed}; label at least one and train again."
+
+
+def _shown(context: RunContext) -> set[str]:
+    """Return the names of the targets that something shows; no more label maps than needed."""
+    every = {target.name for target in context.targets}
+    shown = {name for case in context.project.cases for name in case.masks}
+    shown |= {n for names in context.folder.status.get("start_targets", {}).values() for n in names}
+    for case in context.labelled:
+        if not every <= shown:
+            shown |= {*shown_targets(context.labels(case).labels, context.targets)}
+    for case in () if every <= shown else context.unlabelled:
+        shown |= {one.target for one in context.lesions(case).decisions.values()}
+    return shown
 
 
 def unlabelled_cases(context: RunContext, preparation: RoiPreparation) -> list[TrainingCase]:

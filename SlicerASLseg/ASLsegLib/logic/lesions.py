@@ -97,8 +97,9 @@ class LesionLogic(LesionDecisionLogic):
         self.forget_lesions()
 
     def round_changes(self) -> list[CaseChange]:
-        """Return what the latest short round of the latest run changed, case by case."""
-        run = None if self.state is None else self.state.run
+        """Return what the latest short round of the latest trained run changed, case by case."""
+        runs = [] if self.state is None else self.state.finished
+        run = next((one for one in runs if not one.is_external), None)
         if run is None or not run.short_rounds:
             return []
         from aslseg.evaluation.round_changes import read_changes

@@ -51,6 +51,7 @@ from aslseg.training.rounds import (
     read_prediction,
 )
 from aslseg.training.sam_tuning import sam_training_case
+from aslseg.training.stage_cases import refuse_absent_targets
 from aslseg.training.trainer import Schedule, Trainer
 from run_contexts import a_run_context
 from tiny_project import (
@@ -889,6 +890,19 @@ def test_a_target_that_no_label_shows_fails_the_run_in_words(tmp_path: Path) -> 
     status = RunFolder(project.folder / "runs" / "a").status
     assert status["state"] == "failed"
     assert "tumour" in status["message"]
+    assert not list(project.folder.glob("runs/a/**/*.safetensors"))  # no organ was trained before
+
+
+def test_a_target_that_no_label_shows_beside_others_is_told(tmp_path: Path) -> None:
+    targets = (*LIVER_TARGETS, Target(name="cyst", value=3, inside="liver"))
+    project = create_project(tmp_path / "project", write_patients(tmp_path), targets)
+    told: list[Event] = []
+    folder = create_run(project.folder, tiny_config(), "a")
+    device = torch.device("cpu")
+    context = RunContext(project, folder.config, folder, device, Monitor(told.append))
+    refuse_absent_targets(context)
+    (note,) = [event.message for event in told if isinstance(event, Notice)]
+    assert note.startswith("No labelled case has any voxel of cyst: that there is none anywhere")
 
 
 def test_there_is_nothing_to_resume_before_the_first_run(tmp_path: Path) -> None:
