@@ -90,6 +90,8 @@ class ASLsegWidget(ScriptedLoadableModuleWidget):
         self.logic = ASLsegLogic()
         self.panel = Panel(self.logic)
         self.layout.addWidget(self.panel.widget)
+        if getattr(self.parent, "isEntered", False):  # reloaded: Slicer does not enter it again
+            self.enter()
 
     def cleanup(self):
         """End the child process and stop listening to the scene."""

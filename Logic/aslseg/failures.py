@@ -28,8 +28,8 @@ class Failure(Event):
         remedy: What the person can do; may be empty.
         kind: For programs: of the library's error class `image`, `project`, `config`, `weights`,
             `device`, `storage`, `run`, `request` and so on; or `memory`, `gpu_memory`, `package`,
-            `internal`. The panel adds `start`, `crash`, `ended`, `protocol`
-            and `panel`.
+            `internal`. The panel adds `start`, `crash`, `killed`, `ended`,
+            `protocol` and `panel`.
     """
 
     message: str

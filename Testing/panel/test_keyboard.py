@@ -69,8 +69,11 @@ def test_keys_of_a_panel_that_is_reloaded_are_gone_with_it(panel: Any) -> None:
     """They belong to the window, and would press buttons that are not there any more."""
     window = slicer.util.mainWindow()
     before = len(window.findChildren(QtGui.QShortcut))
+    enabled = sum(one.isEnabled() for one in window.findChildren(QtGui.QShortcut))
     assert reload_module().panel is not panel
-    assert len(window.findChildren(QtGui.QShortcut)) == before
+    left = window.findChildren(QtGui.QShortcut)
+    assert len(left) == before
+    assert sum(one.isEnabled() for one in left) == enabled > 0, "Slicer enters no reloaded module"
 
 
 def test_marks_of_keys_are_unique_and_none_of_slicers_menus(panel: Any) -> None:

@@ -34,7 +34,7 @@ from ASLsegLib.scene.prompts import (
     take_over,
 )
 from ASLsegLib.scene.slice_views import current_slice, draw_in_plane, show_slice, slice_view_of
-from ASLsegLib.scene.volumes import add_volume, working_volume
+from ASLsegLib.scene.volumes import add_volume, slice_geometry_of, working_volume
 
 SHAPE = (6, 40, 50)
 SAGITTAL_SHAPE = (40, 6, 50)
@@ -229,6 +229,20 @@ def test_the_slice_that_is_looked_at_is_found_under_a_transform(ct: Any) -> None
         assert current_slice(ct) == current_slice(moved) == k
         show_slice(ct, 2)
         assert current_slice(moved) == 2
+
+
+def test_the_slice_that_is_looked_at_is_one_of_a_view_that_the_layout_has(ct: Any) -> None:
+    manager, layouts = slicer.app.layoutManager(), slicer.vtkMRMLLayoutNode
+    green = manager.sliceWidget("Green").mrmlSliceNode()
+    green.SetOrientation("Axial")
+    show_slice_of(ct, 1)
+    manager.setLayout(layouts.SlicerLayoutOneUpGreenSliceView)
+    green.JumpSliceByOffsetting(*(slice_geometry_of(ct).ijk_to_ras @ (0, 0, 3, 1))[:3].tolist())
+    assert current_slice(ct) == 3
+    manager.setLayout(layouts.SlicerLayoutOneUpRedSliceView)
+    assert current_slice(ct) == 1
+    manager.setLayout(layouts.SlicerLayoutOneUpYellowSliceView)  # shows no axial slice
+    assert slice_view_of(ct).GetName() == "Red"
 
 
 def test_what_is_drawn_in_plane_is_drawn_in_views_of_the_volumes_own_slices(ct: Any) -> None:

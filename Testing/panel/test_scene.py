@@ -36,8 +36,11 @@ from ASLsegLib.scene.segmentations import (
     PARENT_OPACITY_3D,
     find_prediction,
     flag_disagreement,
+    holds_unsaved,
     is_as_written,
+    note_saved,
     prediction_node,
+    shown_in,
     write_prediction_slice,
 )
 from ASLsegLib.scene.segments import part_of, segment_ids, with_slice
@@ -402,6 +405,21 @@ def test_a_scene_that_was_saved_with_the_former_tag_is_read(ct: Any, labels: Any
     segment.SetTag("ASLseg.Voice", PROVENANCE.source)
     assert find_prediction(ct, PROVENANCE.source) is node
     assert read_provenance(segment) == PROVENANCE
+
+
+def test_what_was_saved_counts_as_saved_in_a_scene_that_comes_back(
+    ct: Any, labels: Any, tmp_path: Path
+) -> None:
+    """Slicer's files of segmentations part the tags of a segment at '|'."""
+    node = write_labels(ct, labels, LIVER_TARGETS, PROVENANCE)
+    node.GetSegmentation().GetSegment("liver").SetName("tumour 2")
+    note_saved(node, ct, shown_in(node, ct))
+    assert not holds_unsaved(node, ct)
+    storage = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationStorageNode")
+    storage.SetFileName(str(tmp_path / "labels.seg.nrrd"))
+    assert storage.WriteData(node)
+    assert storage.ReadData(node)
+    assert not holds_unsaved(node, ct)
 
 
 def test_the_predictions_lie_under_the_study_of_their_volume(ct: Any, labels: Any) -> None:

@@ -64,12 +64,10 @@ def close_modules() -> None:
 
 
 def reload_module(name: str) -> Any:
-    """Press Reload: slicer.util.reloadScriptedModule, then enter()."""
+    """Press Reload: slicer.util.reloadScriptedModule. Slicer does not call enter() afterwards."""
     slicer.util.reloadScriptedModule(name)
-    representation = slicer.app.moduleManager().module(name).widgetRepresentation()
-    representation.enter()
     slicer.app.processEvents()
-    return representation.self()
+    return slicer.app.moduleManager().module(name).widgetRepresentation().self()
 
 
 def click(button: Any) -> None:

@@ -295,6 +295,15 @@ _PATTERNS: tuple[tuple[str, Callable[[re.Match[str]], Failure]], ...] = (
         r"(?:ImportError|OSError): (.*(?:DLL|shared object|dylib|undefined symbol).*)",
         _broken_package,
     ),
+    (  # Slicer's launcher of Python ends with code 1 then, whatever has happened
+        r"exit abnormally - Report the problem",
+        lambda _: Failure(
+            "The engine was killed by the system, or crashed; most often memory ran out.",
+            "Close other programs, crop the volume, or choose a smaller SAM; then resume. If that "
+            "does not help, choose the CPU as device or reinstall PyTorch.",
+            "killed",
+        ),
+    ),
 )
 
 

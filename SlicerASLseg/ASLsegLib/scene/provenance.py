@@ -191,7 +191,10 @@ def digest_shown(node: Any, segment_id: str, volume: Any, part: Part | None) -> 
     """
     segment = node.GetSegmentation().GetSegment(segment_id)
     name = str(segment.GetName()) if is_renamed(node, segment_id) else ""
-    return "|".join(one for one in (digest_of(part), name, moved_against(node, volume)) if one)
+    shown, otherwise = digest_of(part), f"{name}\n{moved_against(node, volume)}".strip()
+    if otherwise:  # a name could hold what Slicer's files part tags at
+        shown += f" {hashlib.blake2b(otherwise.encode(), digest_size=12).hexdigest()}"
+    return shown
 
 
 def is_renamed(node: Any, segment_id: str) -> bool:

@@ -17,9 +17,16 @@ _ALONG = 0.9  # cosine between slices of the view and of the volume
 
 
 def slice_view_of(volume: Any) -> Any | None:
-    """Return the slice node whose plane is most nearly that of the volume's axial slices."""
-    nodes = slicer.util.getNodesByClass("vtkMRMLSliceNode")
-    return max(nodes, key=lambda node: _likeness(node, volume), default=None)
+    """Return the slice node whose plane is most nearly that of the volume's axial slices.
+
+    Of views along them one that the layout has comes first: nobody sees the others.
+    """
+
+    def rank(node: Any) -> tuple[bool, float]:
+        likeness = _likeness(node, volume)
+        return bool(node.IsMappedInLayout()) and likeness > _ALONG, likeness
+
+    return max(slicer.util.getNodesByClass("vtkMRMLSliceNode"), key=rank, default=None)
 
 
 def draw_in_plane(display: Any, volume: Any) -> None:

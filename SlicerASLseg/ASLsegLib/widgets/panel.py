@@ -43,6 +43,7 @@ from ASLsegLib.widgets.results import ResultsSection
 from ASLsegLib.widgets.review import ReviewSection
 from ASLsegLib.widgets.section import Section, as_plain, single_shot
 from ASLsegLib.widgets.segment import SegmentSection
+from ASLsegLib.widgets.selectors import NodeSelectors
 from ASLsegLib.widgets.slice_filling import SliceFillingSection
 from ASLsegLib.widgets.status import StatusSection
 from ASLsegLib.widgets.training import TrainingSection
@@ -91,6 +92,7 @@ class Panel(VTKObservationMixin):
         self._shown_errors: set[str] = set()
         self._messages: list[str] = []
         self._messages_timer = single_shot(self._show_messages)
+        self._selectors = NodeSelectors(self.ui, lambda: self.parameters)  # before who asks them
         self.sections: list[Section] = [make(self) for make in SECTIONS]
         self.ui.keysLabel.setText(_list_of_keys(self.sections))
         self._due: set[Section] = set()
@@ -417,8 +419,8 @@ class Panel(VTKObservationMixin):
         self.addObserver(scene, scene.EndCloseEvent, self._scene_closed)
         self.addObserver(scene, scene.StartImportEvent, self._scene_comes)
         self.addObserver(scene, scene.EndImportEvent, self._scene_came)
-        self.addObserver(scene, scene.NodeAboutToBeRemovedEvent, self._node_comes_or_goes)
-        self.addObserver(scene, scene.NodeAddedEvent, self._node_comes_or_goes)
+        self.addObserver(scene, scene.NodeAboutToBeRemovedEvent, self._node_goes)
+        self.addObserver(scene, scene.NodeAddedEvent, self._node_comes)
         for client, what, on_event in (
             (self.logic.engine, "engine", self._on_event),
             (self.logic.trainer, "training", self._on_training_event),
@@ -581,7 +583,12 @@ class Panel(VTKObservationMixin):
         if self._confirm(question.format(folder=folder, open=project.folder)):
             self.attempt(lambda: self.logic.open_project(folder))
 
-    def _node_comes_or_goes(self, _caller: Any, _event: Any) -> None:
+    def _node_comes(self, _caller: Any, _event: Any) -> None:
+        self._nodes_timer.start(0)
+
+    @vtk.calldata_type(vtk.VTK_OBJECT)  # type: ignore[untyped-decorator]
+    def _node_goes(self, _caller: Any, _event: Any, node: Any) -> None:
+        self._selectors.forget(node)
         self._nodes_timer.start(0)
 
     def _nodes_changed(self) -> None:

@@ -22,6 +22,16 @@ from aslseg.errors import CancelledError  # noqa: E402
 from ASLsegLib.engine.client import EngineBusyError, EngineClient, EngineError, Job  # noqa: E402
 from ASLsegLib.engine.process import explain  # noqa: E402
 
+# As PythonSlicer does, it hides whether its child was killed or crashed.
+LAUNCHER = """
+import subprocess, sys
+
+code = subprocess.run([sys.executable, *sys.argv[1:]]).returncode
+if code < 0:
+    print("error: [python-real] exit abnormally - Report the problem.", file=sys.stderr)
+sys.exit(1 if code < 0 else code)
+"""
+
 # A stand-in for `aslseg.engine`: it says that it is ready, then runs the code in the settings.
 ENGINE = """
 import json, os, subprocess, sys, time
@@ -58,8 +68,8 @@ def job(code: str, **parts: Any) -> Job:
 class Panel:
     """Keeps what a client emits, and waits as an event loop would."""
 
-    def __init__(self, python: str, library: Path) -> None:
-        self.client = EngineClient([python], library)
+    def __init__(self, python: str, library: Path, *arguments: str) -> None:
+        self.client = EngineClient([python, *arguments], library)
         self.states: list[str] = []
         self.events: list[Any] = []
         self.log: list[str] = []
@@ -445,6 +455,16 @@ def test_cancelling_nothing_does_nothing(panel: Panel) -> None:
     assert panel.states == []
 
 
+def test_an_engine_that_is_killed_behind_slicers_launcher_is_told_of(library: Path) -> None:
+    (library / "launcher.py").write_text(LAUNCHER)
+    panel = Panel(sys.executable, library, str(library / "launcher.py"))
+    panel.run("os.kill(os.getpid(), 9)")
+    failed = panel.until_final()
+    panel.client.close()
+    assert (failed.kind, panel.client.state) == ("killed", "idle")
+    assert "most often memory ran out" in failed.message
+
+
 def test_what_a_dead_child_left_running_is_killed(panel: Panel) -> None:
     if not hasattr(os, "waitid"):
         pytest.skip("needs waitid")
@@ -649,6 +669,7 @@ def test_a_child_does_not_outlive_an_application_that_quits(library: Path, tmp_p
         (1, ["OSError: libcudart.so.12: cannot open shared object file"], "package"),
         (-9, ["MemoryError of an earlier request"], "memory"),
         (0xC0000005, [], "crash"),
+        (1, ["error: [/opt/bin/./python-real] exit abnormally - Report the problem."], "killed"),
         (1, [], "ended"),
     ],
 )

@@ -54,7 +54,9 @@ def setter(name: str) -> Callable[[Any, Any], None]:
     return set_property
 
 
-def observe(widget: Any, subject: Any, event: Any, callback: Callable[..., None]) -> int:
+def observe(
+    widget: Any, subject: Any, event: Any, callback: Callable[..., None], priority: float = 0.0
+) -> int:
     """Observe a VTK object for as long as the widget lives, as the real widgets do.
 
     A `callback` with the attribute CallDataType gets the call data as its third argument. The
@@ -70,7 +72,7 @@ def observe(widget: Any, subject: Any, event: Any, callback: Callable[..., None]
 
     if hasattr(callback, "CallDataType"):
         observer = _with_data(observer, callback.CallDataType)
-    kept.append(subject.AddObserver(event, observer))
+    kept.append(subject.AddObserver(event, observer, priority))
     return kept[0]
 
 

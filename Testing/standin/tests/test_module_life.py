@@ -110,7 +110,8 @@ def test_reloading_cleans_up_and_makes_a_new_widget(module: Path) -> None:
     assert calls[-1] == "cleanup"
     assert after is not before
     assert slicer.modules.ProbeWidget is after
-    assert _calls() == ["setup", "enter"]
+    assert _calls() == ["setup"]
+    assert after.parent.isEntered
     assert after.layout.count() == 1
 
 

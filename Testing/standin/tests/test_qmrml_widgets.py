@@ -44,6 +44,28 @@ def test_a_change_is_told_as_node_as_bool_and_as_id(combo: Any, scene: Any) -> N
     assert got[3:] == [None, False, ""]
 
 
+def test_qt_chooses_the_node_before_one_that_is_removed(combo: Any, scene: Any) -> None:
+    combo.noneEnabled = True
+    first, second = _add(scene, "first"), _add(scene, "second")
+    combo.setCurrentNode(second)
+    scene.RemoveNode(second)
+    assert combo.currentNode() is first
+    scene.RemoveNode(first)
+    assert combo.currentNode() is None
+
+
+def test_no_change_is_told_between_nodes_of_one_name(combo: Any, scene: Any) -> None:
+    first, second = _add(scene, "same"), _add(scene, "same")
+    got: list[Any] = []
+    combo.connect("currentNodeChanged(vtkMRMLNode*)", got.append)
+    combo.setCurrentNode(second)
+    assert (combo.currentNode(), got) == (second, [])
+    second.SetName("other")
+    assert got == [second]
+    combo.setCurrentNode(first)
+    assert got == [second, first]
+
+
 def test_derived_hidden_and_unfitting_nodes_are_left_out_on_demand(combo: Any, scene: Any) -> None:
     _add(scene, "volume")
     _add(scene, "labels", "vtkMRMLLabelMapVolumeNode")

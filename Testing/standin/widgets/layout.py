@@ -109,6 +109,9 @@ class qSlicerLayoutManager(Widget):
         self._shown_layout = described
         elements = list(ET.fromstring(described).iter()) if described else []
         self._plot.setVisible(any(e.get("class") == "vtkMRMLPlotViewNode" for e in elements))
+        named = {e.get("singletontag") for e in elements if e.get("class") == "vtkMRMLSliceNode"}
+        for name, slices in self._slices.items():
+            slices.mrmlSliceNode().SetMappedInLayout(name in named)
         tags = {element.tag for element in elements}
         for row, factory in enumerate(self._factories, start=3):
             widget, wanted = factory.widget(), factory.tagName() in tags

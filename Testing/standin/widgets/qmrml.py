@@ -48,9 +48,9 @@ class SceneWatch:
         self._widget = widget
         self._scene: Any = None
         self._tags: list[int] = []
-        self._events = {
-            slicer.vtkMRMLScene.NodeAddedEvent: added,
-            slicer.vtkMRMLScene.NodeAboutToBeRemovedEvent: removed,
+        self._events = {  # with qMRMLSceneModel's priorities
+            slicer.vtkMRMLScene.NodeAddedEvent: (added, 10.0),
+            slicer.vtkMRMLScene.NodeAboutToBeRemovedEvent: (removed, -10.0),
         }
 
     def watch(self, scene: Any, changed: Callable[[], None]) -> None:
@@ -59,8 +59,9 @@ class SceneWatch:
         self._scene, self._tags = scene, []
         if scene is None:
             return
-        for event, callback in self._events.items():
-            self._tags.append(observe(self._widget, scene, event, _with_node(callback)))
+        for event, (callback, priority) in self._events.items():
+            told = observe(self._widget, scene, event, _with_node(callback), priority)
+            self._tags.append(told)
         for event in (scene.EndBatchProcessEvent, scene.EndCloseEvent, scene.EndImportEvent):
             self._tags.append(observe(self._widget, scene, event, lambda *_: changed()))
 
@@ -74,7 +75,12 @@ def _with_node(callback: Callable[[Any], None]) -> Any:
 
 
 class qMRMLNodeComboBox(Widget):
-    """Offers the nodes of some types; the same rules as the real one for what is current."""
+    """Offers the nodes of some types; the same rules as the real one for what is current.
+
+    When the current node is removed, Qt makes the one before it current. A change is told when the
+    text changes, as in Slicer 5.12 and newer: not between two nodes of one name, but when the
+    current node gets another name.
+    """
 
     currentNodeChanged = NodeSignal("currentNodeChanged(vtkMRMLNode*)", "currentNodeChanged(bool)")
     currentNodeIDChanged = Signal("currentNodeIDChanged(QString)")
@@ -100,6 +106,7 @@ class qMRMLNodeComboBox(Widget):
         super().__init__(*([parent] if parent is not None else []))
         self._scene: Any = None
         self._node: Any = None
+        self._told = ""
         self._filters: list[tuple[str, str, str | None]] = []
         self._name_tags: dict[str, tuple[Any, int]] = {}
         self._combo = InnerComboBox(self)
@@ -193,11 +200,11 @@ class qMRMLNodeComboBox(Widget):
         count = self._scene.GetNumberOfNodes()
         return [n for n in map(self._scene.GetNthNode, range(count)) if self._shown(n)]
 
-    def _refill(self, without: Any = None) -> None:
+    def _refill(self) -> None:
         """Show the nodes that are there now, and keep the current one if it is among them."""
         if self._scene is not None and self._scene.IsBatchProcessing():
             return
-        nodes = [node for node in self._nodes() if node is not without]
+        nodes = self._nodes()
         blocker = QtCore.QSignalBlocker(self._combo)
         self._combo.clear()
         if self.noneEnabled:
@@ -223,12 +230,14 @@ class qMRMLNodeComboBox(Widget):
         index = self._combo.findData(node.GetID())
         if index >= 0:
             self._combo.setItemText(index, node.GetName() or "")
+            self._index_changed()
 
     def _index_changed(self, *_: int) -> None:
         node_id = self._combo.currentData()
         node = self._scene.GetNodeByID(node_id) if self._scene is not None and node_id else None
-        if node is not self._node:
-            self._node = node
+        self._node = node
+        if self._combo.currentText() != self._told:
+            self._told = self._combo.currentText()
             self.currentNodeChanged(node)
             self.currentNodeIDChanged(self.currentNodeID)
 
@@ -238,9 +247,14 @@ class qMRMLNodeComboBox(Widget):
             self.nodeAdded(node)
 
     def _node_removed(self, node: Any) -> None:
-        if node is not None and self._combo.findData(node.GetID()) >= 0:
+        index = -1 if node is None else self._combo.findData(node.GetID())
+        if index >= 0:
             self.nodeAboutToBeRemoved(node)
-            self._refill(without=node)
+            _, tag = self._name_tags.pop(node.GetID())
+            node.RemoveObserver(tag)
+            self._combo.removeItem(index)
+            if self._node is None:
+                self.setCurrentNode(None)
 
 
 class qMRMLCheckableNodeComboBox(qMRMLNodeComboBox):
