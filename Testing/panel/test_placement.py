@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import slicer
-from harness import show_slice_of
+from harness import reload_module, show_slice_of
 from test_bare import make_project
 
 from aslseg.data.volume import Geometry, Volume
@@ -150,6 +150,21 @@ def test_a_box_that_was_never_drawn_leaves_nothing(panel: Any) -> None:
     click(panel.ui.addBoxButton)
     assert prompts(panel) == []
     assert slicer.util.getNodesByClass("vtkMRMLMarkupsROINode") == []
+
+
+def test_a_box_of_which_one_corner_was_placed_leaves_nothing(panel: Any) -> None:
+    click(panel.ui.addBoxButton)
+    red().standin_click(120, 200)
+    click(panel.ui.addBoxButton)
+    assert prompts(panel) == []
+    assert slicer.util.getNodesByClass("vtkMRMLMarkupsROINode") == []
+
+
+def test_a_panel_that_is_reloaded_places_nothing_more(panel: Any) -> None:
+    click(panel.ui.addPositiveButton)
+    assert reload_module().panel is not panel
+    interaction = slicer.app.applicationLogic().GetInteractionNode()
+    assert interaction.GetCurrentInteractionMode() == interaction.ViewTransform
 
 
 @pytest.mark.parametrize("count", [1, 3])

@@ -78,7 +78,8 @@ class Placement:
             return
         placed = shape.GetNumberOfDefinedControlPoints()
         if kind == BOX:
-            is_empty = placed == 0 and min(shape.GetSize()) <= 0.0
+            is_unfinished = placed < shape.GetRequiredNumberOfControlPoints()
+            is_empty = is_unfinished or min(shape.GetSize()) <= 0.0
         elif kind == LASSO:
             is_empty = placed < 3
         else:

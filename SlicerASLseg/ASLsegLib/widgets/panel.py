@@ -391,7 +391,8 @@ class Panel(VTKObservationMixin):
         self._leave_parameters()
 
     def close(self) -> None:
-        """End all work and listen no more."""
+        """End all work, placing too, and listen no more."""
+        self.exit()
         for timer in (
             self._timer,
             self._nodes_timer,
@@ -403,7 +404,6 @@ class Panel(VTKObservationMixin):
         for section in self.sections:
             section.remove_keys()
             section.close()
-        self._leave_parameters()
         self.removeObservers()
         self.logic.close()
 
