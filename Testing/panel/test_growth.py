@@ -369,6 +369,30 @@ def test_a_moved_box_lets_the_lesion_grow_anew(panel: Any, volume: Any) -> None:
     assert np.array_equal(shown(growth), SECOND & LIVER)
 
 
+def test_what_is_said_of_a_lesion_goes_with_its_volume_and_with_undo(
+    panel: Any, volume: Any
+) -> None:
+    from ASLsegLib.scene.volumes import add_volume
+
+    said = panel.ui.growthStatusLabel
+    other = add_volume(Volume(np.zeros(SHAPE, np.int16), Geometry(SHAPE, OBLIQUE)), "other")
+    panel.parameters.inputVolume = volume
+    grow_first(panel, volume)
+    assert "slices 2 to 8, 0." in said.text or "slices 2 to 8, 1" in said.text
+    panel.parameters.inputVolume = other
+    run_event_loop(0.2)
+    assert said.text == "", "no volume of another patient's lesion"
+    panel.parameters.inputVolume = volume
+    show_slice_of(volume, 6)
+    add_box(volume, 6, 27, 14, 36, 23)
+    run_event_loop(0.2)
+    click(panel.ui.growButton)
+    rest(panel)
+    assert "tumour: slices" in said.text
+    click(panel.ui.undoButton)
+    assert said.text == ""
+
+
 def test_each_box_grows_where_that_is_chosen_and_no_slice_is_asked_for(
     panel: Any, volume: Any
 ) -> None:

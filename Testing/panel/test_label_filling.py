@@ -206,6 +206,21 @@ def test_a_segmentation_may_be_removed_meanwhile(person: Beginner) -> None:
     assert not person.ui.fillLabelButton.enabled
 
 
+def test_what_was_filled_is_said_until_something_else_is_shown(person: Beginner) -> None:
+    from aslseg.engine.filling import NEW_NETWORK
+    from aslseg.engine.protocol import Done
+
+    choose_node(person.ui.labelSegmentationSelector, person.node)
+    person.draw(*DRAWN)
+    person.logic.filling = person.node
+    person.logic.engine.event.emit(Done(facts=NEW_NETWORK))
+    run_event_loop(0.3)
+    assert "between those that you drew (1, 4, 6)" in person.ui.filledLabel.text
+    person.draw(3)  # or Undo
+    person.panel.update()
+    assert person.ui.filledLabel.text == ""
+
+
 def test_what_is_chosen_as_a_label_stays_so_until_a_prediction_comes(person: Beginner) -> None:
     """Else the next press would save another label, which the case has already."""
     from aslseg.engine.facts import EstimateFacts, PredictionFacts, RemovalFacts

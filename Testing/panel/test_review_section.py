@@ -525,6 +525,21 @@ def test_the_lesion_table_belongs_to_the_segmentation_that_is_chosen(
     assert not ui.csvButton.enabled
 
 
+def test_a_segmentation_without_a_lesion_is_said_to_have_none(person: Person) -> None:
+    ui = person.ui
+    choose_node(ui.resultSelector, person.logic.predictions(person.load("c0"))["refined"])
+    measured: list[Callable[[list[Any]], None]] = []
+    person.logic.lesions = lambda _node, *, then, **_: measured.append(then)
+    person.press(ui.measureButton)
+    measured[0]([])
+    assert person.names("lesionsTable") == ["none found"]
+    assert "no lesion was found" in ui.copyButton.toolTip
+    choose_node(ui.resultSelector, person.logic.predictions(person.load("c2"))["refined"])
+    run_event_loop(0.1)
+    assert person.names("lesionsTable") == []
+    assert ui.copyButton.toolTip == "Measure first."
+
+
 def press_return_in(table: Any) -> None:
     from PySide6 import QtGui
 

@@ -132,6 +132,7 @@ def test_an_estimate_is_of_the_settings_and_the_project_that_it_was_made_for(
 
     panel = open_module().panel
     logic, ui = panel.logic, panel.ui
+    choose_device = sys.modules["ASLsegLib.parameters"].choose_device
     logic.estimate = lambda *_, **__: None
     section = next(one for one in panel.sections if type(one).__name__ == "TrainingSection")
 
@@ -145,11 +146,34 @@ def test_an_estimate_is_of_the_settings_and_the_project_that_it_was_made_for(
         lambda: choose(ui.presetBox, "standard"),
         lambda: logic.open_project(project),
         lambda: logic.rename_case("p1", "other"),
+        lambda: choose_device("cpu"),
+        lambda: choose_device("auto"),
     ):
         estimate()
         change()
+        panel.update()
         run_event_loop(0.1)
         assert ui.trainingLabel.text == ""
+
+
+def test_the_table_of_rounds_is_that_of_the_run_that_is_chosen(
+    open_module: Callable[..., Any], trained: Path
+) -> None:
+    panel = open_module().panel
+    logic, table = panel.logic, panel.ui.roundsTable
+    logic.open_project(trained)
+    latest = logic.trainings()[0]
+    before = replace(latest, run_id="before")
+    logic.trainings = lambda: [latest, before]
+    shutil.copytree(trained / "runs" / latest.run_id, trained / "runs" / "before")
+    rounds = trained / "runs" / "before" / "round-01"
+    shutil.copytree(rounds, rounds.with_name("round-02"))
+    counts = []
+    for run_id in (latest.run_id, "before", ""):
+        panel.parameters.run = run_id
+        panel.update()
+        counts.append(table.rowCount)
+    assert counts == [1, 2, 1]
 
 
 def test_a_training_without_a_case_to_check_on_says_that_it_measures_no_dice(

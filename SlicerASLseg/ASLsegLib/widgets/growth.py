@@ -12,7 +12,7 @@ from ASLsegLib.scene.prompts import XYXY, free_prompts
 from ASLsegLib.scene.provenance import source_of
 from ASLsegLib.scene.slice_views import current_slice
 from ASLsegLib.scene.volumes import SceneError
-from ASLsegLib.widgets.section import Section
+from ASLsegLib.widgets.section import Section, VolumeNote
 
 if TYPE_CHECKING:
     from aslseg.engine.facts import GrowthFacts
@@ -47,12 +47,14 @@ class GrowthSection(Section):
         self._brought_back = self._refused = ""
         self._left_alone: set[Box] = set()
         self._begun_from: list[Box] = []
+        self._note = VolumeNote(self.ui.growthStatusLabel)
         self.logic.undone.connect(self._leave_alone)
         self.logic.released.connect(self._leave_released_alone)
 
     def update(self) -> None:
         """Show what is possible."""
         volume, no_volume = self.panel.volume, _("Choose a volume.")
+        self._note.keep_to(volume)
         place = _("Place a box or points on this slice first.")
         self._slice = None if volume is None else current_slice(volume)
         can_grow = volume is not None and bool(free_prompts(volume, self._slice))
@@ -116,6 +118,7 @@ class GrowthSection(Section):
 
     def _leave_alone(self, change: Change) -> None:
         """Let no lesion grow from prompts that undo brought back, before they change again."""
+        self._note.forget(change.volume_id)
         volume = self.panel.volume
         if volume is not None and volume.GetID() == change.volume_id:
             self._brought_back = json.dumps(free_prompts(volume))
@@ -134,7 +137,7 @@ class GrowthSection(Section):
         if event.event == "slice_mask" and self.logic.growing is not None:
             count = len(self.logic.growing.segment.slices)
             text = _("Growing: slice {k}, {count} slices so far.")
-            self.ui.growthStatusLabel.setText(text.format(k=event.slice_index, count=count))
+            self._say(text.format(k=event.slice_index, count=count), self.logic.growing.volume)
         if event.event in ("done", "failed", "cancelled") and self.logic.growing is None:
             boxes, self._begun_from = self._begun_from, []
             if event.event != "done":
@@ -146,7 +149,7 @@ class GrowthSection(Section):
         volume = self.panel.volume
         if volume is not None and set(boxes) & set(_free_boxes(volume)):
             text = _("Nothing has grown: move the box, or press 'Grow in 3-D', to try again.")
-            self.ui.growthStatusLabel.setText(text)
+            self._say(text, volume)
 
     def forget_scene(self) -> None:
         """Forget what went away with the scene."""
@@ -159,13 +162,14 @@ class GrowthSection(Section):
         if self._started_at is None:
             return
         seconds, self._started_at = time.monotonic() - self._started_at, None
-        if self._started is not None and not self._started.is_there:
+        growth = self._started
+        volume = self.panel.volume if growth is None else growth.volume
+        if growth is not None and not growth.is_there:
             text = _("{name} was removed while it grew: draw its box anew, or grow it again.")
-            self.ui.growthStatusLabel.setText(text.format(name=self._started.name))
+            self._say(text.format(name=growth.name), volume)
             return
         if facts.first_slice is None:
-            text = _("Nothing was found there: draw the box anew, or add a point.")
-            self.ui.growthStatusLabel.setText(text)
+            self._say(_("Nothing was found there: draw the box anew, or add a point."), volume)
             return
         text = _("{target}: slices {first} to {last}, {ml:.1f} ml, in {seconds:.1f} s ({device}).")
         words = text.format(
@@ -176,7 +180,11 @@ class GrowthSection(Section):
             seconds=seconds,
             device=facts.device.upper(),
         )
-        self.ui.growthStatusLabel.setText(" ".join([words, *facts.ends, *self._about_strokes()]))
+        self._say(" ".join([words, *facts.ends, *self._about_strokes()]), volume)
+
+    def _say(self, text: str, about: Any) -> None:
+        """Say something about a volume, as long as that is the chosen one."""
+        self._note.show(text, about, self.panel.volume)
 
     def _about_strokes(self) -> list[str]:
         """Say that strokes by hand are kept, where the lesion that was started last has some."""

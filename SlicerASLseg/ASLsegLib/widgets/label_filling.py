@@ -9,7 +9,7 @@ from slicer.i18n import tr as _
 from aslseg.data.slice_numbers import write_slices
 from ASLsegLib.logic.slice_filling import why_no_organ
 from ASLsegLib.scene.hidden_segments import show_hidden
-from ASLsegLib.scene.repaired_slices import organ_segments
+from ASLsegLib.scene.repaired_slices import organ_segments, stamp_of
 from ASLsegLib.widgets.section import Section
 
 if TYPE_CHECKING:
@@ -23,7 +23,8 @@ class LabelFillingSection(Section):
 
     def connect_widgets(self) -> None:
         """Connect the section's widgets."""
-        self._filled: tuple[Any, str] | None = None
+        self._filled: tuple[Any, ...] = ()
+        self._said = ""
         self.on_click(self.ui.fillLabelButton, self._fill)
 
     def update(self) -> None:
@@ -36,17 +37,16 @@ class LabelFillingSection(Section):
             organ = why_no_organ(node, self.logic.targets())
         missing = self.panel.missing
         self.gate(ui.fillLabelButton, missing, closed, chosen, organ, needs_engine=True)
-        filled = self._filled
-        said = filled[1] if filled is not None and filled[0] is node else ""
+        said = self._said if node is not None and stamp_of(node) == self._filled else ""
         ui.filledLabel.setText(said)
         ui.filledLabel.setVisible(bool(said))
 
     def forget_scene(self) -> None:
         """Forget what went away with the scene."""
-        self._filled = None
+        self._filled = ()
 
     def on_answer(self, facts: FillFacts) -> None:
-        """Let what was filled be seen, and say what it is, until another one is chosen."""
+        """Let what was filled be seen, and say what it is, until something else is shown."""
         node = self._node
         if node is None or self.logic.filling is not node:  # the final label, or another one
             return
@@ -56,7 +56,8 @@ class LabelFillingSection(Section):
             "Filled {count} slices between those that you drew ({drawn}): look at them, repair "
             "where they are wrong, fill again."
         )
-        self._filled = node, text.format(count=len(facts.filled_slices), drawn=drawn)
+        self._said = text.format(count=len(facts.filled_slices), drawn=drawn)
+        self._filled = stamp_of(node)
         self.update()
 
     @property

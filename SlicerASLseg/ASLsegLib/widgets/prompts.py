@@ -27,7 +27,7 @@ from ASLsegLib.scene.segmentations import find_prediction
 from ASLsegLib.scene.shown_volume import require_in_views
 from ASLsegLib.scene.slice_views import current_slice
 from ASLsegLib.scene.volumes import SceneError
-from ASLsegLib.widgets.section import Section, fill_combo
+from ASLsegLib.widgets.section import Section, VolumeNote, fill_combo
 
 if TYPE_CHECKING:
     from aslseg.engine.facts import PredictionFacts
@@ -55,6 +55,7 @@ class PromptsSection(Section):
         self._shown = True
         self._sent_at: float | None = None
         self._resumes = ""
+        self._note = VolumeNote(self.ui.promptsStatusLabel)
         ui = self.ui
         self._buttons = {
             POSITIVE: ui.addPositiveButton,
@@ -86,6 +87,7 @@ class PromptsSection(Section):
     def update(self) -> None:
         """Show what is possible, and watch the prompts of the volume."""
         volume = self.panel.volume
+        self._note.keep_to(volume)
         if self._placement.volume not in (None, volume):
             self._placement.stop()  # what was placed stays with the volume that was left
         self._fill_targets()
@@ -116,7 +118,8 @@ class PromptsSection(Section):
         text = _("Updated {place} in {seconds:.1f} s ({device}).")
         text = text.format(place=place, seconds=seconds, device=facts.device.upper())
         parts = [text, facts.note, *facts.unmet_clicks]
-        self.ui.promptsStatusLabel.setText(" ".join(part for part in parts if part))
+        about = self.logic.working_on
+        self._note.show(" ".join(part for part in parts if part), about, self.panel.volume)
 
     def tick(self) -> None:
         """Show what is possible with changed prompts once they rest, and send them."""
@@ -215,8 +218,9 @@ class PromptsSection(Section):
         self._resumes = "" if kind in SHAPES else kind
         self._placement.stop()
 
-    def _after_undo(self, _change: Change) -> None:
+    def _after_undo(self, change: Change) -> None:
         """Ask SAM nothing about prompts that were brought back, but what it has not answered."""
+        self._note.forget(change.volume_id)
         volume = self.panel.volume
         if volume is None:
             return

@@ -44,11 +44,12 @@ class ResultsSection(Section):
     def update(self) -> None:
         """Show what is possible; the table belongs to the segmentation that is chosen."""
         ui = self.ui
-        if self._lesions and self._node is not self._measured:
+        if self._measured is not None and self._node is not self._measured:
             self.forget()
         can = "" if requirements.can_open_projects() else self.panel.missing
         node = "" if self._node else _("Choose a segmentation.")
-        table = "" if self._lesions else _("Measure first.")
+        none = _("There is nothing to take away: no lesion was found.")
+        table = "" if self._lesions else _("Measure first.") if self._measured is None else none
         for button in (ui.measureButton, ui.exportNiftiButton, ui.exportDicomButton):
             self.gate(button, can, node)
         self.gate(ui.show3dButton, node)
@@ -86,7 +87,8 @@ class ResultsSection(Section):
         if node is not self._node or node.GetSegmentation() is not self._observed:
             return  # another one was chosen, or this one was changed meanwhile
         self._lesions, self._measured = lesions, node
-        fill_table(self.ui.lesionsTable, HEAD, [row_of(lesion) for lesion in lesions])
+        rows = [row_of(lesion) for lesion in lesions]
+        fill_table(self.ui.lesionsTable, HEAD, rows or [[_("none found"), *[""] * (len(HEAD) - 1)]])
         self.update()
 
     @property

@@ -272,6 +272,41 @@ class Section:
             self.gate(widget, reason, needs_engine=True)
 
 
+class VolumeNote:
+    """What a label says about a volume; nothing while another one is chosen, or once it is undone.
+
+    Args:
+        label: The label.
+    """
+
+    def __init__(self, label: Any) -> None:
+        self._label = label
+        self._volume_id = ""
+
+    def show(self, text: str, about: Any | None, chosen: Any | None) -> None:
+        """Say something.
+
+        Args:
+            text: What is said.
+            about: Volume node that it is about; None for none.
+            chosen: Volume node that is chosen in the panel; nothing is said about another one.
+        """
+        self._volume_id = "" if about is None else about.GetID()
+        self._label.setText(text)
+        self.keep_to(chosen)
+
+    def keep_to(self, chosen: Any | None) -> None:
+        """Say no more what is about another volume than the one that is chosen."""
+        if self._volume_id and (chosen is None or chosen.GetID() != self._volume_id):
+            self.forget(self._volume_id)
+
+    def forget(self, volume_id: str) -> None:
+        """Say no more what is about a volume, by its MRML id: something of it was undone."""
+        if volume_id and volume_id == self._volume_id:
+            self._volume_id = ""
+            self._label.setText("")
+
+
 def single_shot(slot: Callable[[], None]) -> Any:
     """Return a timer that calls a slot once each time that it is started."""
     timer = qt.QTimer()

@@ -58,6 +58,7 @@ class TrainingSection(Section):
         ):
             self.on_click(button, action)
         self._sought: set[Path] = set()
+        self._rounds_of = ""
         self.logic.trainer.changed.connect(self._begin)
         self.logic.project_changed.connect(self._show_rounds)
         self.logic.project_changed.connect(self._find_again)
@@ -67,10 +68,13 @@ class TrainingSection(Section):
         trainer, project = self.logic.trainer, self.logic.project
         if self._estimate and self._estimated not in (None, self._settings()):
             self._estimate = ""
+        run = self._run()
+        if self._rounds_of != ("" if run is None else run.run_id):
+            self._show_rounds()
         busy = self._of_its_project(BUSY) if trainer.is_busy else ""
         closed = "" if project else _("Open a project first.")
         labels = self._no_labels()
-        no_run = "" if self._run() else _("There is no run to resume; start one.")
+        no_run = "" if run else _("There is no run to resume; start one.")
         idle = "" if trainer.is_busy else _("No training is under way.")
         stopping = _("It is stopping already.") if trainer.state is State.CANCELLING else ""
         self.gate(self.ui.startButton, self.panel.missing, closed, labels, busy)
@@ -138,13 +142,15 @@ class TrainingSection(Section):
     def estimate(self) -> None:
         """Estimate how long a run with the panel's settings would take."""
         self._estimated = self._settings()
-        _project, preset, changes = self._estimated
+        _project, preset, changes, _device, _host = self._estimated
         self.logic.estimate(preset, changes, wait=False)
 
-    def _settings(self) -> tuple[Any, str, dict[str, Any]]:
-        """Return what an estimate is about: the project, and the settings of the panel."""
+    def _settings(self) -> tuple[Any, str, dict[str, Any], str, str]:
+        """Return what an estimate is about: project, settings of the panel, device and computer."""
         chosen = self.panel.parameters
-        return self.logic.project, chosen.preset, parameters.settings_changes(chosen)
+        changes = parameters.settings_changes(chosen)
+        where = parameters.chosen_device(), parameters.chosen_host()
+        return self.logic.project, chosen.preset, changes, *where
 
     def on_answer(self, facts: Any) -> None:
         """Show an estimate when it has come."""
@@ -239,6 +245,7 @@ class TrainingSection(Section):
 
     def _show_rounds(self) -> None:
         run, project = self._run(), self.logic.project
+        self._rounds_of = "" if run is None else run.run_id
         if run is None or project is None:
             fill_table(self.ui.roundsTable, [_("Round"), _("AI labels used")], [])
             return
