@@ -21,6 +21,8 @@ from aslseg.storage import write_text_atomic
 
 LIBRARY = Path(__file__).resolve().parents[1] / "Logic"
 STEPS = 4
+SCRATCH = ("rois", "rois-second-pass", "samples", "sam-samples", "crossfit", "gate")
+"""Folders of a round that a training fills for itself, and that nothing else needs."""
 PATIENCE_S = 60.0
 SSH = """#!/bin/sh
 # Runs its last argument in the shell of another home, as sshd does.
@@ -42,6 +44,12 @@ def train(arguments, monitor):
     from aslseg.project.running import running
     from aslseg.config import RunConfig
     run = create_run(Path(arguments["project"]), RunConfig(), arguments["run"])
+    for name in {scratch}:
+        (run.path / "round-01" / name / "c1").mkdir(parents=True)
+        (run.path / "round-01" / name / "c1" / "image.npy").write_text("voxels")
+    predicted = run.path / "round-01" / "predictions" / "samples"
+    predicted.mkdir(parents=True)
+    (predicted / "prediction.json").write_text("{{}}")
     monitor.artifact("run", run.path)
     with running(run, monitor) as recording:
         for step in recording.track(range(1, {steps} + 1), "training"):
@@ -52,7 +60,6 @@ def train(arguments, monitor):
                 time.sleep(0.01)
             (run.path / f"step-{{step}}.csv").write_text(str(step))
             recording.metric("loss", 1 / step, step)
-    (run.path / "round-01").mkdir()
     (run.path / "round-01" / "sam.safetensors").write_text("weights")
     (run.path / "round-01" / "sam.training.safetensors").write_text("state")
     (run.path / "round-01" / "round.json").write_text("{{}}")
@@ -135,7 +142,9 @@ def a_host(folder: Path, monkeypatch: pytest.MonkeyPatch, first: str = "") -> Ho
     (folder / "home").mkdir(parents=True, exist_ok=True)
     site = folder / "site" / "sitecustomize.py"
     site.parent.mkdir(exist_ok=True)
-    site.write_text(ENGINE.format(steps=STEPS, patience=PATIENCE_S), encoding="utf-8")
+    site.write_text(
+        ENGINE.format(steps=STEPS, patience=PATIENCE_S, scratch=SCRATCH), encoding="utf-8"
+    )
     allow_steps(folder, STEPS)
     values = {
         "home": folder / "home",

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -46,6 +49,21 @@ def weights_in(path: Path) -> tuple[dict[str, bytes], dict[str, str]]:
     with safe_open(path, framework="np") as file:
         tensors = {name: file.get_tensor(name).tobytes() for name in file.keys()}  # noqa: SIM118
         return tensors, file.metadata()
+
+
+@contextmanager
+def folders_made() -> Iterator[list[Path]]:
+    """Note each folder that is made meanwhile."""
+    made: list[Path] = []
+    make = os.mkdir
+
+    def noting(path: Any, *args: Any, **kwargs: Any) -> None:
+        make(path, *args, **kwargs)
+        made.append(Path(path))
+
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(os, "mkdir", noting)
+        yield made
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
+from aslseg import run_names
 from aslseg.project.case import RUNS
 from aslseg.project.remote_run import FILE_NAME as NOTE
 from aslseg.project.remote_run import RemoteRun, write_remote_run
@@ -16,11 +17,9 @@ from aslseg.remote.connection import Connection
 from aslseg.remote.wire import PROJECTS, Files, ListRun
 from aslseg.storage import inside
 
-_STAYS = ("lock", NOTE)
-_FOLDERS_STAY = ("crossfit", "views")
-_AT_THE_END = ("events.jsonl", "log.txt", "report.html")
+_STAYS = (run_names.LOCK, NOTE)
+_AT_THE_END = (run_names.EVENTS, run_names.LOG, run_names.REPORT)
 _WEIGHTS, _UNFINISHED = ".safetensors", ".training.safetensors"
-_ROUND_DONE = "round.json"
 _AT_ONCE = 64
 """So many files are asked for at once."""
 
@@ -32,8 +31,8 @@ def fetch_run(
 
     Nothing is deleted where the host has nothing of the run any more: it has lost its folder.
 
-    Weights of a round come when the round is done; networks of folds, and states that only a
-    training there goes on from, stay there.
+    Weights of a round come when the round is done; what nothing but a training there needs (images
+    and masks made for it, networks of folds, states that it goes on from) stays there.
 
     Args:
         connection: To the run's host.
@@ -88,10 +87,10 @@ def _fetch(
 
 def _is_wanted(name: str, there: Iterable[str], is_over: bool) -> bool:
     path = PurePosixPath(name)
-    if path.name in _STAYS or set(path.parts[:-1]) & set(_FOLDERS_STAY):
+    if path.name in _STAYS or run_names.lies_in(path, run_names.FOR_TRAINING):
         return False
     if name in _AT_THE_END:
         return is_over
     if name.endswith(_WEIGHTS):
-        return not name.endswith(_UNFINISHED) and f"{path.parts[0]}/{_ROUND_DONE}" in there
+        return not name.endswith(_UNFINISHED) and f"{path.parts[0]}/{run_names.ROUND}" in there
     return True

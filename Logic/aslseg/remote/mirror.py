@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from aslseg import run_names
 from aslseg.data.images import digest_of_image, stamp_of
 from aslseg.errors import AslsegError
 from aslseg.events import Monitor
@@ -38,8 +39,14 @@ from aslseg.remote.wire import (
 from aslseg.storage import sha256_of, this_computer, visible_files, write_json_atomic
 
 _FOLDERS = (LABELS, MASKS, LESIONS)
-_OF_WORK = ("lock", NOTE)
-_NOT_FOR_PREDICTIONS = ("predictions", "pseudo", "crossfit", "views", LABELS, "start")
+_OF_WORK = (run_names.LOCK, NOTE)
+_NOT_FOR_PREDICTIONS = (
+    run_names.PREDICTIONS,
+    run_names.PSEUDO,
+    run_names.LABELS,
+    run_names.START,
+    *run_names.FOR_TRAINING,
+)
 
 
 @dataclass
@@ -236,10 +243,9 @@ def _label_files(folder: Path) -> list[Path]:
     return [*found, *([reviews] if reviews.exists() else [])]
 
 
-def _files_of(run: RunFolder, without: Sequence[str] = ()) -> list[Path]:
-    found = []
-    for path in visible_files(run.path):
-        parts = path.relative_to(run.path).parts
-        if parts[-1] not in _OF_WORK and not set(parts[:-1]) & set(without):
-            found.append(path)
-    return found
+def _files_of(run: RunFolder, without: Collection[str] = run_names.SCRATCH) -> list[Path]:
+    return [
+        path
+        for path in visible_files(run.path)
+        if path.name not in _OF_WORK and not run_names.lies_in(path.relative_to(run.path), without)
+    ]

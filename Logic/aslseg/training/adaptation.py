@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from aslseg import run_names
 from aslseg.config import RunConfig
 from aslseg.context import LabelledVolume, RunContext, labelled_volumes
 from aslseg.distributed import Part, together
@@ -149,7 +150,9 @@ def train_refiner(
         if target.name not in context.given_targets
     ]
     paths = {t.name: adaptation_path(folder, t) for _, t in pairs}
-    with scratch(folder / "samples") as stored:  # a process may have been ended while these went
+    with scratch(
+        folder / run_names.SAMPLES
+    ) as stored:  # a process may have been ended while these went
         if not all(path.exists() for path in paths.values()):
             samples = _training_samples(
                 context, trained, sam_predictor, out_of_fold_models or {}, stored
@@ -207,7 +210,7 @@ def _fold_network(
 ) -> AdaptationNetwork:
     """Train the network of a fold, or load it if a stopped run has trained it."""
     name = f"{path.stem}-fold-{number}"
-    path_of_fold = path.parent / "crossfit" / f"{name}.safetensors"
+    path_of_fold = path.parent / run_names.CROSSFIT / f"{name}.safetensors"
     if not path_of_fold.exists():
         settings = context.config.adaptation
         settings = settings.model_copy(update={"iterations": fold_steps(settings.iterations)})

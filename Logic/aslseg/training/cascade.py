@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from aslseg import run_names
 from aslseg.config import RunConfig, SpecialistConfig, SSLName
 from aslseg.context import RunContext
 from aslseg.distributed import Part, my_part, together
@@ -309,12 +310,12 @@ def _builder(plan: CascadeTrainingPlan, training: _StageTraining) -> Callable[[]
 
 def _roi_folders(plan: CascadeTrainingPlan) -> tuple[Path, Path]:
     """Return where copies of the images lie while a stage is trained, and its second pass."""
-    return plan.folder / "rois", plan.folder / "rois-second-pass"
+    return plan.folder / run_names.ROIS, plan.folder / run_names.ROIS_SECOND_PASS
 
 
 def _single_folder(plan: CascadeTrainingPlan) -> Path:
     """Return where networks lie that are to be averaged, until all of a stage are trained."""
-    return plan.folder / "single-networks"
+    return plan.folder / run_names.SINGLE_NETWORKS
 
 
 def _start(context: RunContext, plan: CascadeTrainingPlan, training: _StageTraining) -> SSLMethod:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
+from aslseg import run_names
 from aslseg.context import RunContext, labelled_volumes
 from aslseg.evaluation.metrics import dice
 from aslseg.inference.cascade import Specialist
@@ -61,7 +62,7 @@ def passes_gate(
         if (before / CO_TRAINING).exists():
             copy_atomic(before / CO_TRAINING, table)
         return is_co_trained(before)
-    folder, plan = this.folder / "gate", replace(plan, pseudo={}, start={})
+    folder, plan = this.folder / run_names.GATE, replace(plan, pseudo={}, start={})
     alone = replace(plan, folder=folder / "alone", build=default_ssl_method)
     rows = held_out_scores(
         context,

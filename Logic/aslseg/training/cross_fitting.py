@@ -21,6 +21,7 @@ from pathlib import Path
 
 from torch import nn
 
+from aslseg import run_names
 from aslseg.context import RunContext
 from aslseg.errors import ProjectError
 from aslseg.inference.cascade import Specialist
@@ -109,7 +110,7 @@ def cross_fitted_models(
         if share == 0:
             break
         fold = frozenset(case.id for case in labelled if case.patient in patients)
-        folder = plan.folder / "crossfit" / f"without-group-{number}"
+        folder = plan.folder / run_names.CROSSFIT / f"without-group-{number}"
         before = context.folder.before(folder)
         known = None if before is None else load_cascade(context, before, plan.network)
         without = replace(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from aslseg import run_names
 from aslseg.data.images import read_labelmap
 from aslseg.data.orientation import axial_labelmap
 from aslseg.data.volume import Mask
@@ -59,5 +60,5 @@ def pseudo_label_paths(folder: Path, case_id: str) -> tuple[Path, Path]:
         folder: Of a round, or of an out-of-fold model.
         case_id: Of the case.
     """
-    pseudo = folder / "pseudo"
+    pseudo = folder / run_names.PSEUDO
     return pseudo / f"{case_id}.nii.gz", pseudo / f"{case_id}-doubtful.nii.gz"

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from aslseg import run_names
 from aslseg.config import SamConfig
 from aslseg.context import LabelledVolume, RunContext, labelled_volume
 from aslseg.data.masks import label_components
@@ -359,7 +360,7 @@ def _tuned(
         if before is not None:
             load_tuned_weights(sam_predictor, before.parent)
             steps = max(1, round(steps * context.config.later_share))
-        with scratch(folder / "sam-samples") as stored:
+        with scratch(folder / run_names.SAM_SAMPLES) as stored:
             training_cases = _training_cases(context, sam_predictor, cases, stored)
             together(_tune, context, sam_predictor, folder, training_cases, steps)
         tensors = trainable_state(sam_predictor.sam)

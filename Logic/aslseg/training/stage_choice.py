@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from aslseg import run_names
 from aslseg.context import RunContext
 from aslseg.inference.lesion_classifier import classifier_path
 from aslseg.networks.checkpoints import specialist_paths
@@ -80,7 +81,7 @@ def _mean_dice(rows: Sequence[HeldOutDice], stage: CascadeStage) -> float:
 
 def _files(context: RunContext, folder: Path, stage: CascadeStage) -> Iterator[tuple[Path, Path]]:
     """Yield each file of a stage in a round, with that of the round before."""
-    places = [folder, *sorted((folder / "crossfit").glob("*"))]
+    places = [folder, *sorted((folder / run_names.CROSSFIT).glob("*"))]
     paths = [path for place in places for path in specialist_paths(place, stage)]
     paths += [classifier_path(folder, target) for target in stage.targets]
     for path in paths:

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from study_runs import finished_run, print_event
 
+from aslseg import run_names
 from aslseg.config import RunConfig
 from aslseg.data.images import read_labelmap, write_labelmap
 from aslseg.data.orientation import to_slices
@@ -44,7 +45,7 @@ from economy.ways import Start, Way
 
 RUN = "study"
 SPARSE_SLICES = 5
-WEIGHTS = ("*.safetensors", "crossfit", "rois", "views", "lock")
+WEIGHTS = ("*.safetensors", *run_names.FOR_TRAINING, run_names.LOCK)
 """What is left behind when a finished run is only read."""
 
 

@@ -30,11 +30,12 @@ from aslseg.project.remote_run import (
 )
 from aslseg.project.run_folder import RunFolder, create_run
 from aslseg.remote import link
+from aslseg.remote.connection import Connection
 from aslseg.remote.link import LeftError
-from aslseg.remote.mirror import key_of
+from aslseg.remote.mirror import Digests, key_of, send_project
 from aslseg.remote.tasks import RemoteEngine
-from aslseg.storage import this_computer, visible_files
-from remote_host import STEPS, a_host, allow_steps, end_engines, start_late, station_of
+from aslseg.storage import this_computer, visible_files, write_text_atomic
+from remote_host import SCRATCH, STEPS, a_host, allow_steps, end_engines, start_late, station_of
 from tiny_project import GEOMETRY, a_tiny_project
 
 
@@ -134,6 +135,47 @@ def test_a_run_goes_on_while_the_connection_is_lost_and_each_event_comes_once(
     wait_for(lambda: not is_alive(session))
     claim_run(run.path)
     assert read_remote_run(run.path) is None, "this computer's from now on"
+
+
+@pytest.mark.slow
+def test_what_a_training_makes_for_itself_stays_at_the_host(
+    followed: Followed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(link, "KEEP_EVERY_S", 0.0)
+    monkeypatch.setattr(link, "FIRST_KEPT_S", 0.0)
+    allow_steps(followed.folder, 1)
+    here: list[str] = []
+
+    def look() -> None:
+        wait_for(followed.run("a").path.joinpath("round-01", "predictions").exists)
+        here.extend(_folders_of(followed.run("a")))
+        allow_steps(followed.folder, STEPS)
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    followed.ask("train", settings="quick", run="a")
+    looking.join()
+    there = next((station_of(followed.folder) / "projects").iterdir()) / "runs" / "a"
+    assert set(SCRATCH) < set(_folders_of(RunFolder(there)))
+    assert here == _folders_of(followed.run("a")) == ["predictions"]
+    case = followed.run("a").round(1) / "predictions" / "samples"
+    assert (case / "prediction.json").exists(), "a case, whatever its name"
+
+
+def _folders_of(run: RunFolder) -> list[str]:
+    return sorted(path.name for path in run.round(1).iterdir() if path.is_dir())
+
+
+def test_copies_of_images_that_a_stopped_training_left_are_not_sent(followed: Followed) -> None:
+    run = create_run(followed.project.folder, RunConfig(), "a")
+    for name in ("rois/c0/image.npy", "single-networks/0/liver.safetensors"):
+        write_text_atomic(run.round(1) / name, "left")
+    connection = Connection(followed.host, lambda: None)
+    send_project(connection, followed.project, Digests(), Monitor(), run)
+    connection.close()
+    there = next((station_of(followed.folder) / "projects").iterdir()) / "runs" / "a" / "round-01"
+    assert not (there / "rois" / "c0").exists()
+    assert (there / "single-networks" / "0" / "liver.safetensors").exists(), "training goes on"
 
 
 @pytest.mark.slow

@@ -15,7 +15,7 @@ import pytest
 import torch
 from scipy import ndimage
 
-from aslseg import runs
+from aslseg import run_names, runs
 from aslseg.config import RunConfig, SamConfig
 from aslseg.context import LabelledVolume, RunContext
 from aslseg.data.images import read_labelmap, read_volume, write_labelmap, write_volume
@@ -70,6 +70,7 @@ from tiny_project import (
 from whole_runs import (
     at_step,
     contents,
+    folders_made,
     results,
     rows_of,
     run_with_noise_as_hidden_labels,
@@ -94,6 +95,7 @@ class Finished:
     root: Path
     run: RunFolder
     labels_before: Mapping[str, bytes]
+    made: tuple[Path, ...]
 
     @property
     def project(self) -> Project:
@@ -104,7 +106,9 @@ def run_in(root: Path, config: RunConfig) -> Finished:
     torch.set_num_threads(1)
     project = a_tiny_project(root)
     before = contents(project.folder / "labels")
-    return Finished(root, start_run(project, config, run_id="a"), before)
+    with folders_made() as made:
+        run = start_run(project, config, run_id="a")
+    return Finished(root, run, before, tuple(made))
 
 
 @pytest.fixture(scope="module")
@@ -465,6 +469,16 @@ def test_a_run_without_a_finished_round_cannot_segment(tmp_path: Path) -> None:
 
 
 # --- With SAM -----------------------------------------------------------------------------------
+
+
+def test_each_folder_of_a_round_is_a_known_one(
+    finished: Finished, finished_with_sam: Finished
+) -> None:
+    results_of = {run_names.PREDICTIONS, run_names.PSEUDO, "baseline"}
+    for one, scratch in [(finished, {"rois", "samples"}), (finished_with_sam, {"sam-samples"})]:
+        rounds_made = [path.relative_to(one.run.path) for path in one.made if "round-" in str(path)]
+        made = {path.parts[1] for path in rounds_made if len(path.parts) > 1}
+        assert scratch <= made <= {*results_of, *run_names.FOR_TRAINING}
 
 
 def test_with_sam_every_prediction_is_written_and_measured(finished_with_sam: Finished) -> None:
