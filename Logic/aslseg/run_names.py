@@ -7,6 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from pathlib import PurePath
+from typing import Literal
+
+SCHEMA_VERSION: Literal[2] = 2
+"""Of projects and runs that are written now."""
 
 CONFIG, STATUS = "config.json", "status.json"
 EVENTS, LOG, LOCK, REPORT = "events.jsonl", "log.txt", "lock", "report.html"

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from aslseg import run_names
 from aslseg.config import RunConfig
 from aslseg.context import RunContext
 from aslseg.data.images import write_labelmap
@@ -57,8 +58,6 @@ from aslseg.training.run_plan import (
 from aslseg.training.run_progress import RunFollower
 from aslseg.training.stage_cases import refuse_absent_targets
 
-START = "start"
-"""Folder of a run with the labels of another model that its first round learns from."""
 LOOKED_AT = 8
 """Labelled cases whose intensities are compared with the windows of the settings."""
 
@@ -328,7 +327,7 @@ def _take_start_labels(project: Project, folder: RunFolder) -> dict[str, Any]:
     """
     if not folder.config.start_labels:
         return {}
-    learnt = copy_for_training(project, folder.config.start_labels, folder.path / START)
+    learnt = copy_for_training(project, folder.config.start_labels, folder.path / run_names.START)
     return {"start_targets": learnt}
 
 
@@ -336,7 +335,7 @@ def _start_labels(folder: RunFolder) -> dict[str, PseudoLabel]:
     """Return the labels of another model that round 1 learns from."""
     learnt = folder.status.get("start_targets", {})
     return {
-        name: PseudoLabel(folder.path / START / f"{name}.nii.gz", frozenset(targets))
+        name: PseudoLabel(folder.path / run_names.START / f"{name}.nii.gz", frozenset(targets))
         for name, targets in learnt.items()
     }
 
@@ -409,7 +408,7 @@ def _new_round(context: RunContext, run_round: RunRound, number: int, so_far: _L
 
 def _write_results(context: RunContext, best: int) -> None:
     """Write one label map per case: a person's where there is one, else the refined label."""
-    results = context.folder.path / "labels"
+    results = context.folder.path / run_names.LABELS
     origin: dict[str, str] = {}
     for case in context.project.cases:
         path = results / f"{case.id}.nii.gz"

@@ -10,14 +10,12 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+from aslseg import run_names
 from aslseg.errors import RunError
 from aslseg.reading import MOST_TABLE_BYTES, read_object, read_text
 from aslseg.storage import write_json_atomic, write_text_atomic
-
-SCHEMA_VERSION: Literal[2] = 2
-"""Of projects and runs that are written now."""
 
 STATUS = {
     "legs": "retrained_rounds",
@@ -39,8 +37,7 @@ CONFIG = {
 }
 """Of the groups of settings in `config.json`; `predictions` is a name of version 2."""
 
-PREDICTIONS, _VOICES = "predictions", "voices"
-PREDICTION_FILE, _VOICES_FILE = "prediction.json", "voices.json"
+_VOICES, _VOICES_FILE = "voices", "voices.json"
 _SOURCES = ("specialist", "sam", "refined")
 _REMEDY = "restore it from a copy, or start a new run"
 
@@ -67,13 +64,13 @@ def renamed_metric(values: Mapping[str, Any]) -> dict[str, Any]:
 def predictions_folder(round_folder: Path) -> Path:
     """Return the folder of a round that has one folder of predictions per case."""
     old = round_folder / _VOICES
-    new = round_folder / PREDICTIONS
+    new = round_folder / run_names.PREDICTIONS
     return old if old.is_dir() and not new.exists() else new
 
 
 def prediction_file(case_folder: Path) -> Path:
     """Return the file that marks the predictions of a case as complete."""
-    old, new = case_folder / _VOICES_FILE, case_folder / PREDICTION_FILE
+    old, new = case_folder / _VOICES_FILE, case_folder / run_names.PREDICTION
     return old if old.exists() and not new.exists() else new
 
 
@@ -84,16 +81,16 @@ def upgrade_run(run_folder: Path) -> None:
         RunError: When a file is damaged.
         StorageError: When the folder cannot be written.
     """
-    _upgrade_config(run_folder / "config.json")
+    _upgrade_config(run_folder / run_names.CONFIG)
     for round_folder in sorted(run_folder.glob("round-*")):
-        for name in ("metrics.csv", "reliability.csv"):
+        for name in (run_names.METRICS, run_names.RELIABILITY):
             _upgrade_table(round_folder / name)
         folder = predictions_folder(round_folder)
         if folder.name == _VOICES:
-            folder = folder.rename(round_folder / PREDICTIONS)
+            folder = folder.rename(round_folder / run_names.PREDICTIONS)
         for path in sorted(folder.glob(f"*/{_VOICES_FILE}")):
             facts = renamed(read_object(path, RunError, _REMEDY), PREDICTION)
-            write_json_atomic(path.with_name(PREDICTION_FILE), facts)
+            write_json_atomic(path.with_name(run_names.PREDICTION), facts)
             path.unlink()
 
 

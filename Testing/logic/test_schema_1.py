@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from aslseg import schema_1
+from aslseg import run_names, schema_1
 from aslseg.cli.main import app
 from aslseg.config import read_run_config
 from aslseg.data.images import read_labelmap
@@ -106,7 +106,7 @@ def test_it_is_reviewed(project: Project, run: RunFolder) -> None:
     assert (waiting.case_id, waiting.state, waiting.score) == ("c3", "needs review", 0.8967)
     assert waiting.refined == run.path / "round-01" / "voices" / "c3" / "refined.nii.gz"
     accept(project, run, "c3")
-    assert version_of(project) == schema_1.SCHEMA_VERSION
+    assert version_of(project) == run_names.SCHEMA_VERSION
     assert [case.id for case in open_project(project.folder).labelled] == ["c0", "c1", "c2", "c3"]
     assert undo_last(project)[1].what == "accepted"
     assert undo_last(project)[1].case_id == "c2"
@@ -114,7 +114,7 @@ def test_it_is_reviewed(project: Project, run: RunFolder) -> None:
 
 def test_a_decision_upgrades_the_project_alone(project: Project, run: RunFolder) -> None:
     reject(project, "c3")
-    assert version_of(project) == schema_1.SCHEMA_VERSION
+    assert version_of(project) == run_names.SCHEMA_VERSION
     assert (run.path / "round-01" / "voices" / "c3" / "voices.json").exists()
 
 
@@ -144,7 +144,7 @@ def test_its_networks_segment(project: Project, run: RunFolder, tmp_path: Path) 
 
 def test_it_is_resumed_in_the_names_of_today(project: Project, run: RunFolder) -> None:
     resume_run(project, "first")
-    assert version_of(project) == run.status["schema_version"] == schema_1.SCHEMA_VERSION
+    assert version_of(project) == run.status["schema_version"] == run_names.SCHEMA_VERSION
     assert (run.state, run.rounds, run.retrained_rounds) == ("done", [1, 2], (1, 2))
     assert old_names(run) == set()
     assert [s.source for s in read_scores(run.round(1))][::2] == ["specialist", "refined"]

@@ -188,7 +188,8 @@ def test_the_case_with_the_least_lesion_volume_comes_first_or_the_most_doubtful(
 def test_cases_unlike_the_labelled_ones_are_named_and_come_first_of_equal_rank(
     person: Person,
 ) -> None:
-    from aslseg.project.run_tables import RELIABILITY, RELIABILITY_COLUMNS, read_table, write_table
+    from aslseg.project.run_tables import RELIABILITY_COLUMNS, read_table, write_table
+    from aslseg.run_names import RELIABILITY
 
     assert "Unlike" not in person.ui.reviewLabel.text
     write_candidates_of(person, dict.fromkeys(person.names(), 2.0))

@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from aslseg import run_names
 from aslseg.benchmark.data import BenchmarkData, project_showing
 from aslseg.benchmark.entries import ENTRIES, REFERENCE, BenchmarkEntry
 from aslseg.benchmark.presets import BenchmarkPreset
@@ -253,7 +254,7 @@ def trained_experiment(
             lambda case: with_lesion_rule(under.predict(case), targets), resumed=under.resumed
         )
     project = setup.project(experiment)
-    resumed = (project.folder / "runs" / experiment.run_id / "config.json").exists()
+    resumed = (project.folder / "runs" / experiment.run_id / run_names.CONFIG).exists()
     config, factor = setup.config(experiment)
     run = _finished_run(setup, project, experiment, config, monitor, resumed=resumed)
     return TrainedExperiment(_predictor(setup, run, monitor), factor, resumed)

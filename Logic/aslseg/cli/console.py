@@ -15,6 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 from typer.core import TyperGroup
 
+from aslseg import run_names
 from aslseg.errors import AslsegError, CancelledError
 from aslseg.evaluation.scores import mean_dice
 from aslseg.failures import failure_of
@@ -192,7 +193,7 @@ def find_run(path: Path, run_id: str | None = None) -> RunFolder:
     Raises:
         RunError: When there is none, or one that is looked at is damaged.
     """
-    if run_id is None and (path / "config.json").is_file():
+    if run_id is None and (path / run_names.CONFIG).is_file():
         return RunFolder(path.resolve())
     project = path.parent if path.name == PROJECT_FILE else path
     run = open_run(project, run_id)

@@ -15,6 +15,7 @@ import SimpleITK as sitk  # noqa: N813
 from pydantic import TypeAdapter, ValidationError
 from scipy import ndimage
 
+from aslseg import run_names
 from aslseg.data.images import stamp_of
 from aslseg.data.orientation import axial_labelmap, axial_volume
 from aslseg.data.volume import Geometry, Labelmap, Volume
@@ -25,7 +26,6 @@ from aslseg.project.lesions import read_lesions
 from aslseg.project.predictions import read_prediction
 from aslseg.project.run_tables import REFINED
 from aslseg.reading import read_object
-from aslseg.schema_1 import PREDICTION_FILE
 from aslseg.storage import atomic_path, write_json_atomic
 from aslseg.targets import Target, region_mask, shown_targets
 
@@ -197,7 +197,7 @@ def _lesions(
 
 def _reliability(predictions: Path | None) -> dict[str, float] | None:
     """Return the reliability of each target that was judged, as `prediction.json` has it."""
-    path = None if predictions is None else predictions / PREDICTION_FILE
+    path = None if predictions is None else predictions / run_names.PREDICTION
     if path is None or not path.exists():
         return None
     remedy = "delete its folder and resume the run"
@@ -223,7 +223,7 @@ def _stamp(project: Project, case: Case, predictions: Path | None) -> str:
         paths.append(project.label_path(case))
     paths += [project.folder / place for place in case.masks.values()]
     if predictions is not None:
-        paths += [predictions / name for name in (REFINED, PREDICTION_FILE)]
+        paths += [predictions / name for name in (REFINED, run_names.PREDICTION)]
     try:
         stamps = [stamp_of(path) if path.exists() else "" for path in paths]
     except AslsegError as error:

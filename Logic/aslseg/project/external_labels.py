@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 from pydantic import Field
 
+from aslseg import run_names
 from aslseg.config import RunConfig, SamConfig, Settings
 from aslseg.data.geometry import fit_labels
 from aslseg.data.images import SUFFIXES, read_labelmap, suffix_of, write_labelmap
@@ -43,16 +44,13 @@ from aslseg.project.run_folder import (
 from aslseg.project.run_tables import (
     EXTERNAL,
     METRIC_COLUMNS,
-    METRICS,
     REFINED,
-    RELIABILITY,
     RELIABILITY_COLUMNS,
     round_number,
     write_table,
 )
 from aslseg.project.running import running
 from aslseg.reading import damage_told, read_object
-from aslseg.schema_1 import PREDICTION_FILE
 from aslseg.storage import copy_atomic, sha256_of, storage_errors, write_json_atomic
 from aslseg.targets import Target, cascade_stages, parents_first, shown_targets
 
@@ -92,7 +90,7 @@ def read_external(run: RunFolder) -> ExternalLabels:
     Raises:
         RunError: When it is no such folder, or damaged.
     """
-    path = run.path / "external.json"
+    path = run.path / run_names.EXTERNAL
     remedy = f"add the labels of '{run.run_id}' again"
     with damage_told(path, RunError, remedy):
         return ExternalLabels.model_validate(read_object(path, RunError, remedy))
@@ -316,7 +314,7 @@ def _others_in_words(run: RunFolder, number: int, others: Collection[str]) -> st
 
 def _folder_of(project: Project, origin: str) -> RunFolder:
     run = run_named(project.folder, origin)
-    if (run.path / "config.json").exists() and not run.is_external:
+    if (run.path / run_names.CONFIG).exists() and not run.is_external:
         msg = f"There is a trained run '{origin}'; name the other model otherwise."
         raise RunError(msg)
     return run
@@ -475,12 +473,12 @@ def _note(run: RunFolder, origin: str, number: int, found: Mapping[str, External
     known = (read_external(run).cases if run.is_external else {}) | dict(found)
     for case_id, case in found.items():
         facts = {"origin": origin, **case.model_dump(mode="json")}
-        write_json_atomic(run.predictions(number, case_id) / PREDICTION_FILE, facts)
+        write_json_atomic(run.predictions(number, case_id) / run_names.PREDICTION, facts)
     external = ExternalLabels(origin=origin, cases=known)
-    write_json_atomic(run.path / "external.json", external.model_dump(mode="json"))
+    write_json_atomic(run.path / run_names.EXTERNAL, external.model_dump(mode="json"))
     rows = [_row(case_id, origin, number) for case_id in known]
-    write_table(run.round(number) / RELIABILITY, RELIABILITY_COLUMNS, rows)
-    write_table(run.round(number) / METRICS, METRIC_COLUMNS, [])
+    write_table(run.round(number) / run_names.RELIABILITY, RELIABILITY_COLUMNS, rows)
+    write_table(run.round(number) / run_names.METRICS, METRIC_COLUMNS, [])
     run.finish(number, math.nan)
     facts = {"method": EXTERNAL, "sam": "none", "orientation": ORIENTATION}
     run.write_status(best_round=number, round=number, rounds=number, **facts)

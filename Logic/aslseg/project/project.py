@@ -56,7 +56,7 @@ from aslseg.project.organ_masks import (
 )
 from aslseg.project.patients import divided_patient, refuse_divided
 from aslseg.reading import read_object
-from aslseg.schema_1 import SCHEMA_VERSION
+from aslseg.run_names import SCHEMA_VERSION
 from aslseg.storage import atomic_path, in_words, inside, write_json_atomic
 from aslseg.targets import Target, cascade_stages
 

@@ -16,7 +16,7 @@ from typing import Annotated, Any
 from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, Field
 
-from aslseg import schema_1
+from aslseg import run_names, schema_1
 from aslseg.config import RunConfig, read_run_config
 from aslseg.data.images import read_geometry
 from aslseg.data.orientation import ORIENTATION, axis_names
@@ -86,12 +86,12 @@ class RunFolder:
     @property
     def is_external(self) -> bool:
         """Whether it holds label maps of another model, and nothing that was trained here."""
-        return (self.path / "external.json").exists()
+        return (self.path / run_names.EXTERNAL).exists()
 
     @property
     def config(self) -> RunConfig:
         """The settings that the run was started with."""
-        return read_run_config(self.path / "config.json")
+        return read_run_config(self.path / run_names.CONFIG)
 
     @property
     def status(self) -> dict[str, Any]:
@@ -100,7 +100,7 @@ class RunFolder:
         Raises:
             RunError: When the file is damaged.
         """
-        path = self.path / "status.json"
+        path = self.path / run_names.STATUS
         if not path.exists():
             return {}
         remedy = "restore it from a copy, or start a new run"
@@ -122,7 +122,7 @@ class RunFolder:
         state = str(self.status.get("state", "new"))
         if state != "running":
             return state
-        lock = FileLock(self.path / "lock")
+        lock = FileLock(self.path / run_names.LOCK)
         try:
             with lock.acquire(timeout=0):
                 note = read_remote_run(self.path)
@@ -141,8 +141,8 @@ class RunFolder:
     @property
     def rounds(self) -> list[int]:
         """Numbers of the rounds whose metrics are complete."""
-        done = (round_number(path.parent) for path in self.path.glob("round-*/metrics.csv"))
-        return sorted(number for number in done if number)
+        tables = self.path.glob(f"round-*/{run_names.METRICS}")
+        return sorted(number for path in tables if (number := round_number(path.parent)))
 
     @property
     def best_round(self) -> int:
@@ -201,7 +201,7 @@ class RunFolder:
             checked_on: Digest of the label maps that this is of.
         """
         facts = {"validation": validation, "checked_on": checked_on}
-        write_json_atomic(self.round(number) / "round.json", facts)
+        write_json_atomic(self.round(number) / run_names.ROUND, facts)
 
     def checked_alike(self, number: int, other: int) -> bool:
         """Return whether two finished rounds were checked on the same label maps, as far as known.
@@ -224,7 +224,7 @@ class RunFolder:
 
     def validation_of(self, number: int) -> float | None:
         """Return the validation Dice of a finished round (NaN without cases); None of others."""
-        path = self.round(number) / "round.json"
+        path = self.round(number) / run_names.ROUND
         if not path.exists():
             return None
         value = self._finished(number).get("validation", "absent")
@@ -235,13 +235,13 @@ class RunFolder:
 
     def _finished(self, number: int) -> dict[str, Any]:
         """Return what a finished round notes; nothing of others."""
-        path = self.round(number) / "round.json"
+        path = self.round(number) / run_names.ROUND
         return read_object(path, RunError, _DONE_AGAIN) if path.exists() else {}
 
     def write_status(self, **facts: Any) -> None:
         """Change some facts of `status.json`."""
         now = datetime.now(timezone.utc).isoformat(timespec="seconds")
-        write_json_atomic(self.path / "status.json", {**self.status, **facts, "updated": now})
+        write_json_atomic(self.path / run_names.STATUS, {**self.status, **facts, "updated": now})
 
 
 def new_run_id(method: str) -> str:
@@ -259,7 +259,7 @@ def create_run(project_folder: Path, config: RunConfig, run_id: str | None = Non
     """
     name = run_id or new_run_id(config.method)
     folder = run_named(project_folder, name)
-    if (folder.path / "config.json").exists():
+    if (folder.path / run_names.CONFIG).exists():
         msg = f"There is a run '{name}' already; resume it or give another name."
         raise RunError(msg)
     write_settings(folder, config)
@@ -275,10 +275,10 @@ def write_settings(folder: RunFolder, config: RunConfig) -> None:
     Raises:
         StorageError: When the project folder cannot be written.
     """
-    path = folder.path / "config.json"
+    path = folder.path / run_names.CONFIG
     write_json_atomic(path, config.model_dump(mode="json"))
     others = (
-        other / "config.json" for other in folder.path.parent.iterdir() if other != path.parent
+        other / run_names.CONFIG for other in folder.path.parent.iterdir() if other != path.parent
     )
     youngest = max((file.stat().st_mtime for file in others if file.exists()), default=0.0)
     if path.stat().st_mtime <= youngest:
@@ -310,7 +310,7 @@ def open_run(project_folder: Path, run_id: str | None = None) -> RunFolder:
     """
     if run_id is not None:
         folder = run_named(project_folder, run_id)
-        if (folder.path / "config.json").exists():
+        if (folder.path / run_names.CONFIG).exists():
             return folder
     found = runs_of(project_folder)
     if run_id is not None or not found:

@@ -11,7 +11,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any, Literal, TypeVar
 
-from aslseg import schema_1
+from aslseg import run_names, schema_1
 from aslseg.errors import RunError, short
 from aslseg.reading import read_table as read_checked
 from aslseg.storage import atomic_path
@@ -41,9 +41,6 @@ RELIABILITY_COLUMNS = (
 )  # fmt: skip
 CROSS_VALIDATION_COLUMNS = ("case", "target", "dice", "round")
 CO_TRAINING_COLUMNS = ("case", "target", "specialist", "sam")
-METRICS, RELIABILITY = "metrics.csv", "reliability.csv"
-CROSS_VALIDATION = "cross_validation.csv"
-CO_TRAINING = "co_training.csv"
 
 _REMEDY = "restore it, or delete the folder of its round and resume the run"
 _WORDS = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
@@ -157,7 +154,7 @@ def read_scores(round_folder: Path) -> list[Score]:
     Raises:
         RunError: When the table is damaged.
     """
-    return _read(round_folder / METRICS, METRIC_COLUMNS[1:], _score)
+    return _read(round_folder / run_names.METRICS, METRIC_COLUMNS[1:], _score)
 
 
 def read_reliability(round_folder: Path) -> list[ReliabilityRow]:
@@ -166,7 +163,7 @@ def read_reliability(round_folder: Path) -> list[ReliabilityRow]:
     Raises:
         RunError: When the table is damaged.
     """
-    return _read(round_folder / RELIABILITY, RELIABILITY_COLUMNS[1:-2], _reliability)
+    return _read(round_folder / run_names.RELIABILITY, RELIABILITY_COLUMNS[1:-2], _reliability)
 
 
 def read_cross_validation(round_folder: Path) -> float:
@@ -187,7 +184,8 @@ def read_held_out_dice(round_folder: Path) -> list[HeldOutDice]:
     Raises:
         RunError: When the table is damaged.
     """
-    return _read(round_folder / CROSS_VALIDATION, CROSS_VALIDATION_COLUMNS[:-1], _held_out_dice)
+    path = round_folder / run_names.CROSS_VALIDATION
+    return _read(path, CROSS_VALIDATION_COLUMNS[:-1], _held_out_dice)
 
 
 def read_co_training(round_folder: Path) -> list[CoTrainingDice] | None:
@@ -196,7 +194,7 @@ def read_co_training(round_folder: Path) -> list[CoTrainingDice] | None:
     Raises:
         RunError: When the table is damaged.
     """
-    path = round_folder / CO_TRAINING
+    path = round_folder / run_names.CO_TRAINING
     return _read(path, CO_TRAINING_COLUMNS, _co_training_dice) if path.exists() else None
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from aslseg import schema_1
+from aslseg import run_names, schema_1
 from aslseg.errors import AslsegError, CancelledError, RunError
 from aslseg.events import Event, Monitor, Progress, RunProgress
 from aslseg.project.case import RUNS
@@ -45,7 +45,7 @@ class Recorder:
         return replace(self.monitor, listener=self._record, detailed=False)
 
     def _record(self, event: Event) -> None:
-        path = self.folder.path / "events.jsonl"
+        path = self.folder.path / run_names.EVENTS
         line = json.dumps(plain(event.to_json()), allow_nan=False) + "\n"
         with storage_errors(path), path.open("a", encoding="utf-8") as file:
             file.write(line)
@@ -82,9 +82,9 @@ def running(folder: RunFolder, monitor: Monitor, **facts: Any) -> Iterator[Monit
         if (folder.path / REMOTE_NOTE).exists():
             claim_run(folder.path)
         sweep(folder.path.parents[1] if folder.path.parent.name == RUNS else folder.path, deep=True)
-        if folder.status.get("schema_version") != schema_1.SCHEMA_VERSION:
+        if folder.status.get("schema_version") != run_names.SCHEMA_VERSION:
             schema_1.upgrade_run(folder.path)
-            facts["schema_version"] = schema_1.SCHEMA_VERSION
+            facts["schema_version"] = run_names.SCHEMA_VERSION
         recording = Recorder(folder, monitor).attached()
         try:
             folder.write_status(state="running", message="", **facts)
@@ -113,7 +113,7 @@ def locked(folder: RunFolder) -> Iterator[None]:
         RunError: When another process works on the run.
         StorageError: When its folder cannot be written.
     """
-    lock = FileLock(folder.path / "lock")
+    lock = FileLock(folder.path / run_names.LOCK)
     with storage_errors(folder.path):
         folder.path.mkdir(parents=True, exist_ok=True)
         try:
@@ -148,7 +148,7 @@ class _Log(logging.FileHandler):
 @contextmanager
 def _logged(folder: RunFolder) -> Iterator[None]:
     with storage_errors(folder.path):
-        log = _Log(folder.path / "log.txt", encoding="utf-8", errors="backslashreplace")
+        log = _Log(folder.path / run_names.LOG, encoding="utf-8", errors="backslashreplace")
     log.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     library = logging.getLogger("aslseg")
     library.addHandler(log)
@@ -198,7 +198,7 @@ def _note_end(folder: RunFolder, state: str, message: str) -> None:
     except AslsegError:
         logger.exception("The state '%s' could not be written as a new file", state)
         with suppress(AslsegError, OSError):
-            _write_over(folder.path / "status.json", {**folder.status, "state": state}, message)
+            _write_over(folder.path / run_names.STATUS, {**folder.status, "state": state}, message)
 
 
 def _write_over(path: Path, facts: dict[str, Any], message: str) -> None:

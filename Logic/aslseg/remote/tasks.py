@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from aslseg import run_names
 from aslseg.engine.facts import Message, RunFacts
 from aslseg.engine.protocol import (
     MODELS,
@@ -109,7 +110,7 @@ class RemoteEngine:
         project.require_labels()
         config = config_of(request.settings, project.preset)
         run = run_named(project.folder, request.run or new_run_id(config.method))
-        if (run.path / "config.json").exists():
+        if (run.path / run_names.CONFIG).exists():
             msg = f"There is a run '{run.run_id}' already; resume it or give another name."
             raise RunError(msg)
         return self._work_on_run("train", request, project, run, monitor)

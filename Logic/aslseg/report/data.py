@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from aslseg import run_names
 from aslseg.errors import RunError
 from aslseg.project.run_folder import RunFolder
 from aslseg.project.run_tables import (
@@ -123,18 +124,18 @@ def read_run(folder: Path) -> RunRecord:
     Raises:
         RunError: When the folder is no run folder, or one of its files is damaged.
     """
-    if not (folder / "config.json").is_file():
+    if not (folder / run_names.CONFIG).is_file():
         msg = (
             f"{folder} holds no run (config.json is absent); give a folder runs/<id> of a project."
         )
         raise RunError(msg)
     remedy = "restore it from a copy, or start a new run"
-    points, notices = _told(folder / "events.jsonl")
+    points, notices = _told(folder / run_names.EVENTS)
     run = RunFolder(folder)
     rounds = sorted(filter(round_number, folder.glob("round-*")), key=round_number)
     return RunRecord(
         folder=folder,
-        config=renamed_config(read_object(folder / "config.json", RunError, remedy)),
+        config=renamed_config(read_object(folder / run_names.CONFIG, RunError, remedy)),
         status={**run.status, "state": run.state} if run.status else {},
         scores=tuple(score for path in rounds for score in read_scores(path)),
         reliability=tuple(judged for path in rounds for judged in read_reliability(path)),

@@ -17,6 +17,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
+from aslseg import run_names
 from aslseg.project.project import Project, open_project
 from aslseg.report import tables
 from aslseg.report.cases import unlabelled_pictures, validation_pictures
@@ -65,7 +66,7 @@ def write_report(run_folder: Path) -> Path:
     """
     run = read_run(run_folder)
     project = open_project(run_folder.parent.parent)
-    path = run_folder / "report.html"
+    path = run_folder / run_names.REPORT
     write_text_atomic(path, _template().render(_parts(run, project)))
     return path
 

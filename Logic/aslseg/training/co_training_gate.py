@@ -17,7 +17,6 @@ from aslseg.evaluation.metrics import dice
 from aslseg.inference.cascade import Specialist
 from aslseg.inference.ensemble import Ensemble
 from aslseg.project.run_tables import (
-    CO_TRAINING,
     CO_TRAINING_COLUMNS,
     CoTrainingDice,
     co_training_gains,
@@ -55,12 +54,12 @@ def passes_gate(
     Raises:
         RunError: When the table of an earlier answer is damaged.
     """
-    table, before = this.folder / CO_TRAINING, context.folder.before(this.folder)
+    table, before = this.folder / run_names.CO_TRAINING, context.folder.before(this.folder)
     if table.exists() or any(this.folder.glob("*.safetensors")):
         return is_co_trained(this.folder)  # asked before, or begun by a version that did not ask
     if before is not None:
-        if (before / CO_TRAINING).exists():
-            copy_atomic(before / CO_TRAINING, table)
+        if (before / run_names.CO_TRAINING).exists():
+            copy_atomic(before / run_names.CO_TRAINING, table)
         return is_co_trained(before)
     folder, plan = this.folder / run_names.GATE, replace(plan, pseudo={}, start={})
     alone = replace(plan, folder=folder / "alone", build=default_ssl_method)

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import optimize
 
+from aslseg import run_names
 from aslseg.config import CandidatesConfig
 from aslseg.context import LabelledVolume, RunContext, labelled_volumes
 from aslseg.data.volume import Mask
@@ -46,7 +47,6 @@ from aslseg.inference.loading import load_lesion_stage
 from aslseg.inference.postprocessing import labels_from
 from aslseg.preprocessing.intensity import SD_PER_MAD
 from aslseg.project.run_tables import (
-    CROSS_VALIDATION,
     CROSS_VALIDATION_COLUMNS,
     round_number,
     write_table,
@@ -138,7 +138,7 @@ def train_lesion_stage(
     Returns:
         The stage; None if the settings want none, or no target is a lesion.
     """
-    table = folder / CROSS_VALIDATION
+    table = folder / run_names.CROSS_VALIDATION
     learns = bool(out_of_fold_models) or context.config.lesion_decision == "classifier"
     if learns and not table.exists():
         wanted = candidate_targets(context.targets, context.config)

@@ -15,7 +15,7 @@ import numpy as np
 from pydantic import TypeAdapter
 from torch import nn
 
-from aslseg import schema_1
+from aslseg import run_names, schema_1
 from aslseg.context import RunContext
 from aslseg.data.geometry import ijk_to_ras, ras_to_ijk
 from aslseg.data.images import read_labelmap, write_labelmap
@@ -36,7 +36,6 @@ from aslseg.project.run_tables import (
     METRIC_COLUMNS,
     PREDICTIONS,
     REFINED,
-    RELIABILITY,
     RELIABILITY_COLUMNS,
     SOURCES,
     read_reliability,
@@ -139,7 +138,7 @@ def finish_round(
     if note := unlike_note({name: one.notes for name, one in reliability.items()}):
         context.monitor.warn(note)
     rows = [row for case in context.scored for row in _scores(context, this, case)]
-    write_table(this.folder / "metrics.csv", METRIC_COLUMNS, rows)
+    write_table(this.folder / run_names.METRICS, METRIC_COLUMNS, rows)
     _report(context, rows)
     pseudo = {
         decision.reliability.case_id: _copied_pseudo_label(this, decision)
@@ -153,7 +152,7 @@ def finish_round(
 def restore_outcome(context: RunContext, number: int) -> RoundOutcome:
     """Return the outcome of a finished round, less cases labelled or rejected since then."""
     folder = context.folder.round(number)
-    table = folder / RELIABILITY
+    table = folder / run_names.RELIABILITY
     if not table.exists():
         msg = f"{table} is absent; restore it, or delete {folder} and resume the run."
         raise RunError(msg)
@@ -186,7 +185,7 @@ def _segmented(context: RunContext, this: Round) -> list[Case]:
 
 
 def _folder(this: Round, case: Case) -> Path:
-    return this.folder / schema_1.PREDICTIONS / case.id
+    return this.folder / run_names.PREDICTIONS / case.id
 
 
 def _compare(context: RunContext, this: Round, case: Case, comparisons: Comparisons) -> None:
@@ -247,14 +246,14 @@ def _decide(
     names = {target.name for target in context.targets}
     for one in unlabelled:
         if one.targets.keys() != names:
-            folder = this.folder / schema_1.PREDICTIONS / one.case_id
+            folder = this.folder / run_names.PREDICTIONS / one.case_id
             msg = f"{folder} is about other targets than the project has; delete it and resume."
             raise RunError(msg)
     rejected = {case.id for case in context.unlabelled if case.status == "rejected"}
     settings, targets = context.config.reliability, context.targets
     decisions = select(unlabelled, settings, this.number, targets, rejected)
     write_table(
-        this.folder / "reliability.csv",
+        this.folder / run_names.RELIABILITY,
         RELIABILITY_COLUMNS,
         [_reliability_row(this, decision) for decision in decisions],
     )
@@ -283,7 +282,7 @@ def _rounded(value: float | None) -> float | None:
 def _copied_pseudo_label(this: Round, decision: Decision) -> PseudoLabel:
     """Copy the refined label of a case, and what is doubtful of it, to the pseudo-labels."""
     case_id = decision.reliability.case_id
-    predictions = this.folder / schema_1.PREDICTIONS / case_id
+    predictions = this.folder / run_names.PREDICTIONS / case_id
     paths = pseudo_label_paths(this.folder, case_id)
     for source, path in zip((REFINED, DOUBTFUL), paths, strict=True):
         if not (predictions / source).exists():
@@ -333,14 +332,14 @@ def save_predictions(folder: Path, segmentation: Segmentation, facts: Mapping[st
         if labels is not None:
             write_labelmap(labels, folder / f"{name}.nii.gz")
     prompts = [prompt.to_json() for prompt in segmentation.prompts]
-    write_json_atomic(folder / "prompts.json", prompts)
+    write_json_atomic(folder / run_names.PROMPTS, prompts)
     if segmentation.candidates:
         geometry = segmentation.specialist.geometry
         rows = candidate_rows(folder.name, segmentation.candidates, geometry)
         numbers = candidate_map(segmentation.candidates, to_axial(geometry).shape(geometry.shape))
         stored = to_axial(geometry).inverse.array(numbers)
         write_candidates(folder, rows, Labelmap(np.ascontiguousarray(stored), geometry), FEATURES)
-    write_json_atomic(folder / schema_1.PREDICTION_FILE, dict(facts))
+    write_json_atomic(folder / run_names.PREDICTION, dict(facts))
 
 
 def candidate_rows(

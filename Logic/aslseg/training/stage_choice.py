@@ -16,7 +16,6 @@ from aslseg.context import RunContext
 from aslseg.inference.lesion_classifier import classifier_path
 from aslseg.networks.checkpoints import specialist_paths
 from aslseg.project.run_tables import (
-    CROSS_VALIDATION,
     CROSS_VALIDATION_COLUMNS,
     HeldOutDice,
     read_held_out_dice,
@@ -49,7 +48,7 @@ def keep_better_stages(context: RunContext, folder: Path) -> list[str]:
         RunError: When a table is damaged.
         StorageError: When a file cannot be written.
     """
-    table = folder / CROSS_VALIDATION
+    table = folder / run_names.CROSS_VALIDATION
     table_before = context.folder.before(table)
     validates = any(case.label is not None for case in context.project.validation)
     is_taught = round_number(folder) in context.folder.taught_rounds

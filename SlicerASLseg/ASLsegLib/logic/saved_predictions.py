@@ -162,10 +162,11 @@ def _predictions_of_run(
 def _read_predictions(folder: Path, geometry: Geometry) -> tuple[dict[str, np.ndarray], list[Any]]:
     from aslseg.project.predictions import read_predictions
     from aslseg.prompts import read_prompts
+    from aslseg.run_names import PROMPTS
 
     found = read_predictions(folder, geometry)
     labels: dict[str, np.ndarray] = {source: one.labels for source, one in found.items()}
-    path = folder / "prompts.json"
+    path = folder / PROMPTS
     if not path.exists():
         return labels, []
     remedy = "delete the folder of the case and resume the run"

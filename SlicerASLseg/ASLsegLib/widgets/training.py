@@ -261,7 +261,9 @@ class TrainingSection(Section):
         run, project = self._run(), self.logic.project
         if run is None or project is None:
             return None
-        path = project.folder / "runs" / run.run_id / "report.html"
+        from aslseg.run_names import REPORT
+
+        path = project.folder / "runs" / run.run_id / REPORT
         return path if path.exists() else None
 
     def _open_report(self) -> None:

@@ -32,7 +32,6 @@ from aslseg.presets import PUBLISHED_METHODS
 from aslseg.project.project import open_project
 from aslseg.project.run_folder import RunFolder
 from aslseg.project.run_tables import (
-    CO_TRAINING,
     CO_TRAINING_COLUMNS,
     CoTrainingDice,
     is_co_trained,
@@ -40,6 +39,7 @@ from aslseg.project.run_tables import (
     write_table,
 )
 from aslseg.prompts import BoxPrompt, PointPrompt, SlicePrompts
+from aslseg.run_names import CO_TRAINING
 from aslseg.runs import start_run
 from aslseg.sam.classwise import ClassPoints, ClasswiseSam
 from aslseg.targets import LIVER_TARGETS, cascade_stages

@@ -35,7 +35,6 @@ from aslseg.project.run_folder import RunFolder, create_run
 from aslseg.project.run_tables import (
     CROSS_VALIDATION_COLUMNS,
     METRIC_COLUMNS,
-    RELIABILITY,
     RELIABILITY_COLUMNS,
     write_table,
 )
@@ -860,7 +859,7 @@ def test_a_run_is_not_checked_on_what_it_has_labelled_and_learnt_itself(
         accepted = f"c{min(2 + this.number, 4)}"  # no later round has learnt what round 2 accepted
         empty = dict.fromkeys(RELIABILITY_COLUMNS, "")
         rows = [{**empty, "round": this.number, "case": accepted, "score": 1, "accepted": True}]
-        write_table(this.folder / RELIABILITY, RELIABILITY_COLUMNS, rows)
+        write_table(this.folder / run_names.RELIABILITY, RELIABILITY_COLUMNS, rows)
         return inner(context, this)
 
     monkeypatch.setitem(METHODS, "double", judging)
