@@ -15,7 +15,7 @@ import torch
 from safetensors import safe_open
 
 from aslseg.config import RunConfig
-from aslseg.data.images import write_labelmap
+from aslseg.data.images import read_labelmap, write_labelmap
 from aslseg.data.volume import Labelmap
 from aslseg.errors import CancelledError
 from aslseg.events import Event, Metric, Monitor
@@ -64,6 +64,11 @@ def folders_made() -> Iterator[list[Path]]:
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setattr(os, "mkdir", noting)
         yield made
+
+
+def prediction_in(folder: Path, source: str) -> Labelmap:
+    """Read a prediction from the folder of its case."""
+    return read_labelmap(folder / f"{source}.nii.gz")
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:

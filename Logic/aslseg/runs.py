@@ -23,6 +23,7 @@ from aslseg.project.external_labels import copy_for_training, labels_named
 from aslseg.project.image_digests import check_images
 from aslseg.project.label_origin import ORIGIN, REFINED_IN_RUN
 from aslseg.project.more_rounds import lengthen
+from aslseg.project.predictions import read_prediction
 from aslseg.project.project import Project, upgrade_project
 from aslseg.project.run_data import (
     as_begun,
@@ -43,12 +44,13 @@ from aslseg.project.run_folder import (
     open_run,
     require_trained,
 )
+from aslseg.project.run_tables import REFINED
 from aslseg.project.running import running
 from aslseg.project.windows import Intensities, intensities_of, window_notes
 from aslseg.storage import write_json_atomic
 from aslseg.training.calibration import speed_of
 from aslseg.training.pseudo_label import PseudoLabel
-from aslseg.training.rounds import Round, RoundOutcome, RunRound, read_prediction, restore_outcome
+from aslseg.training.rounds import Round, RoundOutcome, RunRound, restore_outcome
 from aslseg.training.run_plan import (
     RunEstimate,
     estimate_of,
@@ -395,8 +397,7 @@ def _new_round(context: RunContext, run_round: RunRound, number: int, so_far: _L
     with context.round(number) as marked:
         so_far.outcome = run_round(marked, this)
         if this.kept is not None:
-            names = [case.id for case in context.project.cases]
-            path = write_changes(context.folder, number, names, context.targets)
+            path = write_changes(context.project, context.folder, number)
             marked.monitor.artifact("changes", path)
     context.folder.finish(number, so_far.outcome.validation, validation_digest(context.project))
     if not context.folder.checked_alike(number, so_far.best):
@@ -412,11 +413,11 @@ def _write_results(context: RunContext, best: int) -> None:
     origin: dict[str, str] = {}
     for case in context.project.cases:
         path = results / f"{case.id}.nii.gz"
-        refined = read_prediction(context.folder.predictions(best, case.id), "refined")
+        refined = context.folder.predictions(best, case.id) / REFINED
         if case.label is not None:
             write_labelmap(context.labels_in_file(case), path)
             origin[case.id] = "human"
-        elif refined is not None:
-            write_labelmap(refined, path)
+        elif refined.exists():
+            write_labelmap(read_prediction(refined, context.project.geometry(case)), path)
             origin[case.id] = f"{REFINED_IN_RUN} {best}"
     write_json_atomic(results / ORIGIN, origin)

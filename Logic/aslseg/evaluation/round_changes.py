@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from aslseg.data.images import read_labelmap
 from aslseg.data.masks import label_components
 from aslseg.data.volume import Labelmap, Mask
 from aslseg.errors import RunError, short
+from aslseg.project.predictions import read_prediction
+from aslseg.project.project import Project
 from aslseg.project.run_folder import RunFolder
 from aslseg.project.run_tables import REFINED, read_table, write_table
 from aslseg.targets import Target, lesion_targets
@@ -65,23 +66,23 @@ def changes_of(
     return changes
 
 
-def write_changes(
-    run: RunFolder, number: int, case_ids: Iterable[str], targets: Sequence[Target]
-) -> Path:
+def write_changes(project: Project, run: RunFolder, number: int) -> Path:
     """Write what a round changed in the refined labels of the round before; return the table.
 
     Cases that one of the two rounds did not segment are left out.
 
     Raises:
-        ImageError: When a label map is damaged.
+        ImageError: When an image is missing, or a label map is damaged.
+        GeometryMismatchError: When a label map lies on other voxels than its image.
         StorageError: When the folder cannot be written.
     """
     rows: list[dict[str, Any]] = []
-    for case_id in case_ids:
-        paths = [run.predictions(n, case_id) / REFINED for n in (number - 1, number)]
+    for case in project.cases:
+        paths = [run.predictions(n, case.id) / REFINED for n in (number - 1, number)]
         if all(path.exists() for path in paths):
-            before, after = (read_labelmap(path) for path in paths)
-            changes = changes_of(case_id, before, after, targets)
+            geometry = project.geometry(case)
+            before, after = (read_prediction(path, geometry) for path in paths)
+            changes = changes_of(case.id, before, after, project.targets)
             rows += [_written(one) for one in changes]
     path = run.round(number) / CHANGES
     write_table(path, COLUMNS, rows)

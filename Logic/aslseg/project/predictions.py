@@ -5,6 +5,7 @@ Unlike label maps of people they are never fitted: what lies elsewhere is of ano
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from aslseg.data.images import read_labelmap_on
@@ -29,17 +30,20 @@ def read_prediction(path: Path, geometry: Geometry) -> Labelmap:
     )
 
 
-def read_predictions(folder: Path, geometry: Geometry) -> dict[str, Labelmap]:
+def read_predictions(
+    folder: Path, geometry: Geometry, sources: Iterable[str] = PREDICTIONS
+) -> dict[str, Labelmap]:
     """Read the label maps of a case that there are, by source, in the order they are made in.
 
     Args:
         folder: Of the case's predictions.
         geometry: Of the case's image.
+        sources: Those that are wanted.
 
     Raises:
         ImageError: As `read_prediction`.
     """
-    files = {source: folder / f"{source}.nii.gz" for source in PREDICTIONS}
+    files = {source: folder / f"{source}.nii.gz" for source in sources}
     return {
         source: read_prediction(path, geometry) for source, path in files.items() if path.exists()
     }

@@ -18,7 +18,7 @@ from torch import nn
 from aslseg import run_names, schema_1
 from aslseg.context import RunContext
 from aslseg.data.geometry import ijk_to_ras, ras_to_ijk
-from aslseg.data.images import read_labelmap, write_labelmap
+from aslseg.data.images import write_labelmap
 from aslseg.data.orientation import axial_labelmap, to_axial
 from aslseg.data.volume import Geometry, Labelmap, Volume, give_back_memory
 from aslseg.distributed import mapped
@@ -31,6 +31,7 @@ from aslseg.inference.lesion_stage import ClassifiedCandidates, candidate_map
 from aslseg.inference.loading import load_round
 from aslseg.project.candidate_table import CandidateRow, write_candidates
 from aslseg.project.case import Case
+from aslseg.project.predictions import read_predictions
 from aslseg.project.run_tables import (
     DOUBTFUL,
     METRIC_COLUMNS,
@@ -295,14 +296,13 @@ def _copied_pseudo_label(this: Round, decision: Decision) -> PseudoLabel:
 def _scores(context: RunContext, this: Round, case: Case) -> list[dict[str, Any]]:
     truth, incomplete = context.labels(case), context.incomplete(case)
     rows: list[dict[str, Any]] = []
-    for source in SOURCES:
-        labels = read_prediction(_folder(this, case), source)
-        if labels is not None:
-            facts = {"round": this.number, "source": source, "split": case.split, "case": case.id}
-            predicted = axial_labelmap(labels)
-            if incomplete is not None:
-                predicted, truth = predicted.without(incomplete), truth.without(incomplete)
-            rows += score_rows(predicted, truth, context.targets, facts)
+    predictions = read_predictions(_folder(this, case), context.project.geometry(case), SOURCES)
+    for source, labels in predictions.items():
+        facts = {"round": this.number, "source": source, "split": case.split, "case": case.id}
+        predicted = axial_labelmap(labels)
+        if incomplete is not None:
+            predicted, truth = predicted.without(incomplete), truth.without(incomplete)
+        rows += score_rows(predicted, truth, context.targets, facts)
     counted = context.project.scored_targets(case)
     return [row for row in rows if row["target"] in counted]
 
@@ -392,9 +392,3 @@ def read_case_reliability(folder: Path) -> Reliability | None:
         return None
     with damage_told(path, RunError, remedy):
         return _RELIABILITY.validate_python(facts)
-
-
-def read_prediction(folder: Path, name: str) -> Labelmap | None:
-    """Read one prediction of a case, or None when there is none of that name."""
-    path = folder / f"{name}.nii.gz"
-    return read_labelmap(path) if path.exists() else None

@@ -27,7 +27,6 @@ from aslseg.sam.classwise import ABSENT, POSITIVE, ClassPoints
 from aslseg.sam.tuning import tune
 from aslseg.sam.two_decoders import TwoDecoderSam
 from aslseg.targets import LIVER_TARGETS
-from aslseg.training.rounds import read_prediction
 from aslseg.training.ssl.base import LossTerms
 from aslseg.training.trainer import step_generator
 from sam_doubles import a_small_sam
@@ -51,6 +50,7 @@ from tiny_project import (
 )
 from whole_runs import (
     at_step,
+    prediction_in,
     results,
     rows_of,
     stopped_and_resumed,
@@ -357,9 +357,7 @@ def test_sam_is_the_specialist_and_the_only_source(finished: RunFolder) -> None:
     rows = rows_of(finished.round(1) / "metrics.csv")
     assert {row["source"] for row in rows} == {"specialist", "refined"}
     folder = finished.round(1) / "predictions" / UNLABELLED[0]
-    specialist, refined = read_prediction(folder, "specialist"), read_prediction(folder, "refined")
-    assert specialist is not None
-    assert refined is not None
+    specialist, refined = prediction_in(folder, "specialist"), prediction_in(folder, "refined")
     np.testing.assert_array_equal(specialist.labels, refined.labels)
 
 

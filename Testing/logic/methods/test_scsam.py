@@ -47,7 +47,7 @@ from aslseg.training import co_training_gate
 from aslseg.training.cascade import CascadeTrainingPlan
 from aslseg.training.co_training_gate import ALONE, passes_gate
 from aslseg.training.recorded_network import LEAST_STEPS, STEPS_BEFORE, NetworkRecorder
-from aslseg.training.rounds import Round, read_prediction
+from aslseg.training.rounds import Round
 from aslseg.training.run_plan import planned_steps
 from aslseg.training.trainer import step_generator
 from recorded_networks import RecordingDouble
@@ -74,6 +74,7 @@ from tiny_project import (
 from whole_runs import (
     at_step,
     ensemble_with_small_sam,
+    prediction_in,
     results,
     rows_of,
     stopped_and_resumed,
@@ -662,9 +663,7 @@ def test_sams_label_is_the_methods_and_the_unets_is_reported(finished: RunFolder
     ]
     for name in (*UNLABELLED, *TEST):
         folder = finished.round(1) / "predictions" / name
-        sam, refined = read_prediction(folder, "sam"), read_prediction(folder, "refined")
-        assert sam is not None
-        assert refined is not None
+        sam, refined = prediction_in(folder, "sam"), prediction_in(folder, "refined")
         np.testing.assert_array_equal(sam.labels, refined.labels)
     for row in rows_of(finished.round(1) / "reliability.csv"):
         assert row["prediction_agreement"] != ""

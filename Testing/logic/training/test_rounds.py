@@ -19,8 +19,15 @@ from aslseg import run_names, runs
 from aslseg.config import RunConfig, SamConfig
 from aslseg.context import LabelledVolume, RunContext
 from aslseg.data.images import read_labelmap, read_volume, write_labelmap, write_volume
-from aslseg.data.volume import Labelmap, Volume
-from aslseg.errors import CancelledError, ConfigError, ProjectError, RunError, WeightsError
+from aslseg.data.volume import Geometry, Labelmap, Volume
+from aslseg.errors import (
+    CancelledError,
+    ConfigError,
+    GeometryMismatchError,
+    ProjectError,
+    RunError,
+    WeightsError,
+)
 from aslseg.events import Artifact, Event, Monitor, Notice, Progress
 from aslseg.inference.loading import best_round, load_ensemble, segment_volume
 from aslseg.methods import METHODS
@@ -47,7 +54,6 @@ from aslseg.training.rounds import (
     RoundOutcome,
     RunRound,
     read_case_reliability,
-    read_prediction,
 )
 from aslseg.training.sam_tuning import sam_training_case
 from aslseg.training.stage_cases import refuse_absent_targets
@@ -70,6 +76,7 @@ from whole_runs import (
     at_step,
     contents,
     folders_made,
+    prediction_in,
     results,
     rows_of,
     run_with_noise_as_hidden_labels,
@@ -230,8 +237,7 @@ def test_pseudo_labels_are_the_refined_labels_of_the_accepted_cases_alone(
         assert bool(row["accepted_targets"]) == (row["case"] in accepted)
     for name in accepted:
         pseudo = read_labelmap(folder / "pseudo" / f"{name}.nii.gz")
-        refined = read_prediction(folder / "predictions" / name, "refined")
-        assert refined is not None
+        refined = prediction_in(folder / "predictions" / name, "refined")
         np.testing.assert_array_equal(pseudo.labels, refined.labels)
 
 
@@ -386,8 +392,7 @@ def test_a_loaded_ensemble_gives_the_labels_that_the_run_wrote(finished: Finishe
     for name in (*UNLABELLED, *TEST):
         segmented = ensemble.segment(finished.project.load_image(finished.project.case(name)))
         for source in ("specialist", "refined"):
-            written = read_prediction(folder / name, source)
-            assert written is not None
+            written = prediction_in(folder / name, source)
             np.testing.assert_array_equal(getattr(segmented, source).labels, written.labels)
         assert segmented.sam is None
         result = read_labelmap(finished.run.path / "labels" / f"{name}.nii.gz")
@@ -507,8 +512,7 @@ def test_with_sam_a_loaded_ensemble_gives_the_labels_that_the_run_wrote(
     segmented = segment_volume(run, read_volume(finished_with_sam.root / "data" / "ct6.nii.gz"))
     assert segmented.prompts
     for source in ("specialist", "sam", "refined"):
-        written = read_prediction(run.round(1) / "predictions" / "c6", source)
-        assert written is not None
+        written = prediction_in(run.round(1) / "predictions" / "c6", source)
         np.testing.assert_array_equal(getattr(segmented, source).labels, written.labels)
 
 
@@ -522,9 +526,8 @@ def test_embeddings_are_made_once_and_may_be_deleted(
     run = RunFolder(project.folder / "runs" / "a")
     volume = read_volume(tmp_path / "copy" / "data" / "ct2.nii.gz")
     segmented = segment_volume(run, volume)
-    written = read_prediction(run.round(1) / "predictions" / "c2", "sam")
+    written = prediction_in(run.round(1) / "predictions" / "c2", "sam")
     assert segmented.sam is not None
-    assert written is not None
     np.testing.assert_array_equal(segmented.sam.labels, written.labels)
 
 
@@ -676,6 +679,25 @@ def test_the_best_round_is_kept_and_patience_ends_the_run(
     assert any("Stopped after round" in str(event) for event in received) == (done < 3)
     result = read_labelmap(run.path / "labels" / "c2.nii.gz")
     assert np.count_nonzero(result.labels) == best
+
+
+def test_a_prediction_on_other_voxels_than_its_image_is_no_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inner = a_method([0.5])
+
+    def run_round(context: RunContext, this: Round) -> RoundOutcome:
+        outcome = inner(context, this)
+        path = this.folder / "predictions" / "c2" / "refined.nii.gz"
+        elsewhere = Geometry.axis_aligned(GEOMETRY.shape, (4.0, 2.0, 3.0))
+        write_labelmap(Labelmap(np.ones(GEOMETRY.shape, np.uint8), elsewhere), path)
+        return outcome
+
+    monkeypatch.setitem(METHODS, "double", run_round)
+    project = a_tiny_project(tmp_path)
+    with pytest.raises(GeometryMismatchError, match=r"c2.refined\.nii\.gz lies on other voxels"):
+        start_run(project, tiny_config(method="double", rounds=1), run_id="a")
+    assert not (project.folder / "runs" / "a" / "labels" / "c2.nii.gz").exists()
 
 
 @pytest.mark.parametrize(
