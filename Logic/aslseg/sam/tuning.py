@@ -92,7 +92,7 @@ def tune(sam: nn.Module, how: Tuning, *, rank: int = 4, prompt_encoder: bool = T
         The same model.
 
     Raises:
-        ValueError: When the model was given such modules before, or `how` is unmodel.
+        ValueError: When the model was given such modules before, or `how` is unknown.
     """
     if any(isinstance(module, (LowRankQV, Adapter)) for module in sam.modules()):
         msg = "This SAM has low-rank updates or adapters already; build a new one."
