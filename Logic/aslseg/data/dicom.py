@@ -58,7 +58,6 @@ class Series:
     Attributes:
         uid: Series Instance UID.
         modality: CT, MR, SEG and so on; empty when the file does not say.
-        description: What the scanner called it.
         files: Slices by name, or one file with all of them.
         slices: Number of slices.
         rows_by_columns: Pixels of a slice.
@@ -66,13 +65,12 @@ class Series:
 
     uid: str
     modality: str
-    description: str
     files: tuple[DicomFile, ...]
     slices: int
     rows_by_columns: int
 
     def __str__(self) -> str:
-        # Not the description: people put names of patients into it, and this goes to logs.
+        # Not what the scanner called it: people put names of patients there, and this is logged.
         return f"{self.modality or 'unnamed'} series with {self.slices} slices"
 
 
@@ -181,7 +179,6 @@ def _series(uid: str, files: list[DicomFile]) -> Series:
     return Series(
         uid=uid,
         modality=first.text("modality"),
-        description=first.text("description"),
         files=tuple(files),
         slices=sum(_frame_count(file) for file in files),
         rows_by_columns=first.numbers.get("rows", 0) * first.numbers.get("columns", 0),

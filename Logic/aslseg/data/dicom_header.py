@@ -30,7 +30,7 @@ _NUMBERS = {
     0x00280101: "bits_stored", 0x00280102: "high_bit",
 }  # fmt: skip
 _TEXTS = {
-    _SYNTAX: "syntax", 0x00080060: "modality", 0x0008103E: "description",
+    _SYNTAX: "syntax", 0x00080060: "modality",
     0x0020000E: "series", 0x00280004: "photometry", 0x00280008: "frames",
     0x00180050: "thickness", 0x00180088: "between", 0x00280030: "spacing",
     0x00200032: "position", 0x00200037: "orientation", 0x00281052: "intercept",
