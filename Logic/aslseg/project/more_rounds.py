@@ -12,7 +12,7 @@ from typing import Any
 from aslseg.errors import RunError
 from aslseg.project.run_folder import RunFolder, write_settings
 
-LABELS = ("label_digests", "label_scopes")
+LABEL_KEYS = ("label_digests", "label_scopes")
 """What a run's status notes of label maps."""
 
 
@@ -68,12 +68,12 @@ def _kind_of_round(
     """
     status, retrained = folder.status, set(folder.retrained_rounds)
     short = set(folder.short_rounds) - {number}
-    labels = status.get("whole_round_labels") or {n: status.get(n, {}) for n in LABELS}
+    labels = status.get("whole_round_labels") or {n: status.get(n, {}) for n in LABEL_KEYS}
     if is_short:
         if number in retrained:
-            labels = {name: {} for name in LABELS}  # what they would have learnt, they have not
+            labels = {name: {} for name in LABEL_KEYS}  # what they would have learnt, they have not
         short, retrained = short | {number}, retrained - {number}
-    elif any(known[name] != labels[name] for name in LABELS):
+    elif any(known[name] != labels[name] for name in LABEL_KEYS):
         retrained |= {number}
     return {
         "short_rounds": sorted(short),
