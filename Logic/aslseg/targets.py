@@ -1,8 +1,4 @@
-"""The order in which targets are segmented: parents before what is inside them.
-
-Targets with the same parent are told apart by one network, a *stage*. Liver and tumour thus make
-two stages (tumour is sought inside the liver), liver and spleen make one.
-"""
+"""Targets: what they are, what lies in what, and the masks of their regions in label maps."""
 
 from __future__ import annotations
 
@@ -43,7 +39,9 @@ LIVER_TARGETS = (Target(name="liver", value=1), Target(name="tumour", value=2, i
 
 @dataclass(frozen=True, slots=True)
 class CascadeStage:
-    """Targets that one network tells apart.
+    """Targets that one network tells apart: those with the same parent.
+
+    Liver and tumour thus make two stages (tumour is sought inside the liver), liver and spleen one.
 
     Attributes:
         inside: The target that contains them, or None for the whole image.
