@@ -30,15 +30,6 @@ _ORGAN = SpecialistConfig(
     network=NetworkConfig(channels=(16, 32, 64, 96, 128)),
     roi=RoiConfig(pixel_mm=4.0, window_hu=(-100.0, 200.0)),
 )
-_QUICK_ORGAN = _ORGAN.model_copy(
-    update={
-        # Finer pixels are worth a point of the liver's Dice, a second pass one or two (ours).
-        "second_pass": True,
-        "batch_size": 6,
-        "patch_size": 128,
-        "roi": _ORGAN.roi.model_copy(update={"pixel_mm": 3.0}),
-    }
-)
 _LESION = _ORGAN.model_copy(
     update={
         "intensity_strength": 1.0,
@@ -49,11 +40,11 @@ _LESION = _ORGAN.model_copy(
         "roi": RoiConfig(pixel_mm=2.0),
     }
 )
-_QUICK = RunConfig(
+_BASE = RunConfig(  # what the presets have in common
     preset="quick",
     # So few steps teach a better liver in half of the time where labels alone teach it.
     paradigm="supervised",
-    organ=_QUICK_ORGAN,
+    organ=_ORGAN,
     # With intensities changed and lesions drawn, lesions want three times the organ's steps (ours).
     lesion=_LESION.model_copy(update={"iterations": 2700}),
     sam=SamConfig(iterations=200, versions=2),
@@ -90,9 +81,22 @@ def _demo(settings: SpecialistConfig, steps: int) -> SpecialistConfig:
 
 
 PRESETS: dict[str, RunConfig] = {
-    # Real lesions were drawn too small, those of phantoms were not (ours).
-    "quick": _QUICK.model_copy(update={"candidates": CandidatesConfig(whole_cores=True)}),
-    "standard": _QUICK.model_copy(
+    "quick": _BASE.model_copy(
+        update={
+            # Finer pixels are worth a point of the liver's Dice, a second pass one or two (ours).
+            "organ": _ORGAN.model_copy(
+                update={
+                    "second_pass": True,
+                    "batch_size": 6,
+                    "patch_size": 128,
+                    "roi": _ORGAN.roi.model_copy(update={"pixel_mm": 3.0}),
+                }
+            ),
+            # Real lesions were drawn too small, those of phantoms were not (ours).
+            "candidates": CandidatesConfig(whole_cores=True),
+        }
+    ),
+    "standard": _BASE.model_copy(
         update={
             "preset": "standard",
             "paradigm": "mean_teacher",
@@ -106,7 +110,7 @@ PRESETS: dict[str, RunConfig] = {
             "adaptation": AdaptationConfig(iterations=4000, batch_size=16, pixel_mm=1.25),
         }
     ),
-    "demo": _QUICK.model_copy(
+    "demo": _BASE.model_copy(
         update={
             "preset": "demo",
             "crossfit_share": 0.0,  # so short, its prompts are wrong, and SAM would predict nothing
