@@ -80,7 +80,7 @@ def _sentence(error: Exception, command: str | None) -> str:
 
 
 @contextmanager
-def left_out(*modules: str) -> Iterator[None]:
+def without_imports(*modules: str) -> Iterator[None]:
     """Let imports in the body go without modules that they can do without.
 
     Afterwards they can be imported as ever; those that were imported before are left alone. For

@@ -14,7 +14,6 @@ from aslseg.cli.console import (
     SameSizeOption,
     examples,
     find_run,
-    left_out,
     messages,
     pairs_of,
     parse_targets,
@@ -22,6 +21,7 @@ from aslseg.cli.console import (
     show_dice,
     show_table,
     tell,
+    without_imports,
 )
 from aslseg.cli.progress import duration, watched
 from aslseg.errors import ImageError, RunError, as_typed_command
@@ -94,7 +94,7 @@ def segment(
 
 def _load_networks(run: RunFolder, monitor: Monitor, device: str | None) -> Ensemble:
     """Load the networks of a run for a process that does nothing else."""
-    with left_out(*MONAI_EXTRAS):
+    with without_imports(*MONAI_EXTRAS):
         from aslseg.inference.loading import load_ensemble
     from aslseg.networks.device import tune_allocator
 
