@@ -59,6 +59,7 @@ from aslseg.training.run_plan import (
 )
 from aslseg.training.run_progress import RunFollower
 from aslseg.training.stage_cases import refuse_absent_targets
+from aslseg.training.unused_settings import refuse_unused, unused_in_words
 
 LOOKED_AT = 8
 """Labelled cases whose intensities are compared with the windows of the settings."""
@@ -87,12 +88,14 @@ def start_run(
 
     Raises:
         ProjectError: When no training case has a label.
+        ConfigError: When nothing would come of a setting.
         RunError: When the project has no labels of the model that `start_labels` names, or has a
             run of that name.
         CancelledError: When asked to stop; `resume_run` goes on from there.
         AslsegError: When a file, a setting, the device or the disk is at fault.
     """
     training_of(config.method)
+    refuse_unused(config)
     _ready(project, monitor)
     choose_device(config.device)
     if config.start_labels:
@@ -178,8 +181,10 @@ def estimate_run(
 
     Raises:
         ProjectError: When nothing is labelled.
+        ConfigError: When nothing would come of a setting.
         DeviceError: When the device of the settings cannot be used.
     """
+    refuse_unused(config)
     project.require_labels()
     device = choose_device(config.device).torch_device
     speed = speed_of(config, trained_stages(project)[0], device, monitor)
@@ -314,11 +319,18 @@ def _run(
         if is_new:
             _warn_of_windows(context)
             refuse_absent_targets(context)
-        if note := nothing_counts(context.labelled):
-            context.monitor.warn(note)
+        _warn_of_what_is_unused(context)
         best = _rounds(context, training_of(config.method))
         _write_results(context, best)
     return folder
+
+
+def _warn_of_what_is_unused(context: RunContext) -> None:
+    """Say which labels and settings nothing comes of."""
+    if note := nothing_counts(context.labelled):
+        context.monitor.warn(note)
+    for note in unused_in_words(context.config, context.stages):
+        context.monitor.warn(note)
 
 
 def _take_start_labels(project: Project, folder: RunFolder) -> dict[str, Any]:

@@ -126,7 +126,7 @@ def _unit_notes(
     outermost = {target.name for target in organ_targets(targets)}
     parents = {target.inside for target in targets if target.inside is not None}
     seen = []
-    if config.organ.second_pass:
+    if config.organ.second_pass and len(outermost) == 1:
         unit = config.organ.roi.likelihood_sd_hu
         seen.append(("organ.roi.likelihood_sd_hu", unit, FINE_SHARE, outermost))
     if parents:  # the organ's own spread is the unit where it is wider, so none is too fine

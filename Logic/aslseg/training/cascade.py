@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -38,6 +39,7 @@ from aslseg.training.trainer import (
     network_recorder,
     spare_threads,
 )
+from aslseg.training.unused_settings import unused_by
 
 SEED_STEP = 10_007
 """From the seed of a network to that of the next one that it is averaged with."""
@@ -48,20 +50,14 @@ def scheduled(
 ) -> SpecialistConfig:
     """Return the settings of a stage with its schedule and its learning rate cut to a part.
 
-    In a stage of several targets no lesion is drawn, and there is no second pass: nothing says
-    which of them it would be, or which of their intensities. Inside of a parent there is no second
-    pass either.
+    What the stage has no use for (`unused_by`) is off.
     """
     settings = config.stage(stage.parent_name)
-    update: dict[str, float] = {
+    update: dict[str, Any] = {
         "iterations": max(1, round(settings.iterations * share)),
         "learning_rate": settings.learning_rate * rate,
     }
-    if len(stage.targets) > 1:
-        update["synthetic_lesion_chance"] = 0.0
-    if len(stage.targets) > 1 or stage.inside is not None:
-        update["second_pass"] = False
-    return settings.model_copy(update=update)
+    return settings.model_copy(update={**update, **unused_by(stage)})
 
 
 def step_voxels(settings: SpecialistConfig) -> int:

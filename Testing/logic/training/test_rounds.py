@@ -700,6 +700,26 @@ def test_a_prediction_on_other_voxels_than_its_image_is_no_result(
     assert not (project.folder / "runs" / "a" / "labels" / "c2.nii.gz").exists()
 
 
+def test_a_training_says_what_of_its_settings_its_targets_leave_no_use_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(METHODS, "double", a_method([0.5]))
+    cases = select_cases(write_patients(tmp_path / "data"), labelled=LABELLED)
+    truth = read_labelmap(tmp_path / "data" / "truth0.nii.gz")
+    truth.labels[0, :4, :4] = 3
+    write_labelmap(truth, tmp_path / "data" / "truth0.nii.gz")
+    targets = (*LIVER_TARGETS, Target(name="spleen", value=3))
+    organ = SPECIALIST.model_copy(update={"second_pass": True})
+    received: list[Event] = []
+    start_run(
+        create_project(tmp_path / "project", cases, targets),
+        tiny_config(method="double", rounds=1, organ=organ),
+        Monitor(received.append),
+    )
+    said = [event.message for event in received if isinstance(event, Notice)]
+    assert sum("liver and spleen are told apart by one network" in one for one in said) == 1
+
+
 @pytest.mark.parametrize(
     ("validation", "best"), [(NAN, 1), (0.5, 3)], ids=["no case validates", "cases validate"]
 )
