@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from aslseg.data.masks import BoundingBox
-from aslseg.project.lesions import BoxedMask, LesionDecision
+from aslseg.project.lesion_decisions import BoxedMask, LesionDecision
 
 
 def block(k: int, j: int, i: int, size: int = 2) -> BoxedMask:

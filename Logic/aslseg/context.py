@@ -18,7 +18,7 @@ from aslseg.data.volume import Labelmap, Mask, Volume
 from aslseg.events import Monitor
 from aslseg.project.case import Case
 from aslseg.project.complete_slices import axial_incomplete
-from aslseg.project.lesions import CaseLesions, read_lesions
+from aslseg.project.lesion_decisions import CaseLesions, read_lesions
 from aslseg.project.project import Project
 from aslseg.project.run_folder import RunFolder
 from aslseg.targets import CascadeStage, Target, cascade_stages

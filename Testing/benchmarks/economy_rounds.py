@@ -20,7 +20,7 @@ from economy.log import CaseWork, Log
 from economy.prices import seconds_of
 from economy_draws import part_in_words
 
-from aslseg.project.lesions import LesionDecision, read_lesions
+from aslseg.project.lesion_decisions import LesionDecision, read_lesions
 from aslseg.project.project import open_project
 
 HEAD = ("draw", "about", "first", "second", "cheaper", "saved a case (median)")

@@ -46,7 +46,7 @@ from aslseg.data.volume import Geometry, Labelmap, Labels, Volume
 from aslseg.engine.filling import DrawnLesion
 from aslseg.project.case import CaseFiles
 from aslseg.project.create import create_project
-from aslseg.project.lesions import LesionDecision, boxed, read_lesions
+from aslseg.project.lesion_decisions import LesionDecision, boxed, read_lesions
 from aslseg.project.project import Project, open_project
 from aslseg.project.review import CaseReport
 from aslseg.project.review_pace import CASE_ML

@@ -104,7 +104,7 @@ class Reviewer:
         return read_labels(node, volume, self.logic.targets())
 
     def on_disk(self) -> dict[int, str]:
-        from aslseg.project.lesions import read_lesions
+        from aslseg.project.lesion_decisions import read_lesions
 
         found = read_lesions(self.logic.project, CASE).decisions
         return {number: one.what for number, one in found.items()}

@@ -250,7 +250,7 @@ def test_prompts_of_a_lesion_are_taken_out_after_another_project(
 
 
 def test_undo_takes_no_decision_back_in_another_project(reviewer: Reviewer, copy: Path) -> None:
-    from aslseg.project.lesions import read_lesions
+    from aslseg.project.lesion_decisions import read_lesions
 
     logic, first = reviewer.logic, reviewer.logic.project
     reviewer.press(reviewer.ui.lesionDeleteButton)

@@ -101,7 +101,7 @@ def draw_into(reviewer: Reviewer, mask: np.ndarray) -> None:
 
 
 def final_voxels(reviewer: Reviewer) -> dict[int, tuple[str, int]]:
-    from aslseg.project.lesions import read_lesions
+    from aslseg.project.lesion_decisions import read_lesions
 
     found = read_lesions(reviewer.logic.project, CASE).decisions
     return {n: (one.what, one.final.voxels if one.final else 0) for n, one in found.items()}
@@ -338,7 +338,7 @@ def test_a_lesion_that_cannot_be_written_is_still_being_drawn(
     draw_missed(reviewer)
     before = list(reviewer.logic.lesion_review.rows)
     with monkeypatch.context() as patch:
-        patch.setattr("aslseg.project.lesions.put_lesion", full)
+        patch.setattr("aslseg.project.lesion_decisions.put_lesion", full)
         with pytest.raises(StorageError, match="disk is full"):
             reviewer.logic.take_drawn()
     assert reviewer.logic.is_drawing
@@ -726,7 +726,7 @@ def test_decisions_are_about_the_round_that_is_shown_whatever_is_trained_meanwhi
     reviewer: Reviewer, trained: Path
 ) -> None:
     from aslseg.errors import AslsegError
-    from aslseg.project.lesions import read_lesions
+    from aslseg.project.lesion_decisions import read_lesions
     from aslseg.project.run_folder import open_run
     from ASLsegLib.scene.volumes import SceneError
 
@@ -746,7 +746,7 @@ def test_a_case_is_reviewed_from_the_latest_that_predicted_it(
     reviewer: Reviewer, trained: Path, tmp_path: Path
 ) -> None:
     from aslseg.data.images import read_labelmap, write_labelmap
-    from aslseg.project.lesions import read_lesions
+    from aslseg.project.lesion_decisions import read_lesions
     from aslseg.project.run_folder import open_run
 
     logic, ui, run = reviewer.logic, reviewer.ui, open_run(trained)

@@ -114,7 +114,7 @@ def test_the_next_case_is_read_before_it_is_asked_for(
 def test_what_changed_since_it_was_read_is_read_anew(
     open_module: Callable[..., Any], tmp_path: Path, reads: list[str]
 ) -> None:
-    from aslseg.project.lesions import LesionDecision, boxed, put_lesion
+    from aslseg.project.lesion_decisions import LesionDecision, boxed, put_lesion
 
     project = a_project(tmp_path, 2)
     person = Reviewer(open_module(), project.folder)

@@ -383,7 +383,7 @@ def test_redo_saves_no_segmentation_of_ones_own_as_it_was_before(person: Person)
 
 def decide_elsewhere(reviewer: Reviewer, **numbers: list[int]) -> None:
     """Decide as `aslseg lesions` does; its numbers go by place: 1 and 3 are rows 1 and 3."""
-    from aslseg.evaluation.lesion_decisions import decide_lesions
+    from aslseg.evaluation.lesions_by_number import decide_lesions
 
     review = reviewer.logic.lesion_review
     project = reviewer.logic.project

@@ -20,7 +20,7 @@ from aslseg.benchmark.statistics import (
     over_patients,
     pooled_f1,
 )
-from aslseg.evaluation.lesions import LesionMatches, best_threshold, f1_of, sensitivity_at
+from aslseg.evaluation.lesion_matching import LesionMatches, best_threshold, f1_of, sensitivity_at
 
 Row = Mapping[str, Any]
 """Scores of a target in a case, with draw, labelled, seed, case and patient."""

@@ -14,7 +14,7 @@ from aslseg.data.geometry import resample_labels
 from aslseg.data.images import read_labelmap, write_labelmap
 from aslseg.data.masks import label_components
 from aslseg.data.volume import Float32, Labelmap, Mask
-from aslseg.evaluation.lesions import match_lesions
+from aslseg.evaluation.lesion_matching import match_lesions
 from aslseg.evaluation.scores import score_rows
 from aslseg.preprocessing.roi import resample
 from aslseg.targets import Target, region_mask

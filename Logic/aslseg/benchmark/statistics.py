@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import bootstrap, wilcoxon
 
-from aslseg.evaluation.lesions import f1_of
+from aslseg.evaluation.lesion_matching import f1_of
 
 Key = tuple[str, int, int, str]
 """Draw, number of labelled cases, seed, case."""

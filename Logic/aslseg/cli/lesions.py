@@ -45,7 +45,7 @@ def lesions(
     nothing of what the command asks for is decided.
     """
     from aslseg.errors import RunError
-    from aslseg.evaluation.lesion_decisions import decide_lesions, finish_lesions
+    from aslseg.evaluation.lesions_by_number import decide_lesions, finish_lesions
     from aslseg.project.project import open_project
     from aslseg.project.run_folder import open_run
 

@@ -16,7 +16,7 @@ from aslseg.data.geometry import ijk_to_ras
 from aslseg.data.masks import BoundingBox, crop
 from aslseg.data.orientation import to_slices
 from aslseg.data.volume import Geometry, Labels, Mask, Volume
-from aslseg.evaluation.lesions import LEAST_LESION_ML
+from aslseg.evaluation.lesion_matching import LEAST_LESION_ML
 from aslseg.evaluation.measurements import axial_diameters_mm
 from aslseg.evaluation.metrics import DISPUTED_DICE, dice
 from aslseg.project.candidate_lesions import (
@@ -24,7 +24,7 @@ from aslseg.project.candidate_lesions import (
     read_candidate_lesions,
     undecided,
 )
-from aslseg.project.lesions import (
+from aslseg.project.lesion_decisions import (
     BoxedMask,
     CaseLesions,
     LesionDecision,

@@ -133,6 +133,7 @@ def detect_lesions(
     A lesion is a connected part. One of the truth is found when at least `min_overlap` of its
     voxels are predicted; one of the prediction is a false positive when less than `min_overlap` of
     its voxels are true. So a vast prediction over a small lesion finds it and is false as well.
+    `lesion_matching` has the stricter rule of the benchmark.
 
     Args:
         predicted: (D, H, W).

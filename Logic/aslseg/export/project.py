@@ -42,7 +42,7 @@ from aslseg.export.staging import (
 )
 from aslseg.export.tables import CASE_COLUMNS, CASES, LESIONS, Row, measured_rows, write_tables
 from aslseg.project.complete_slices import incomplete_voxels
-from aslseg.project.lesions import read_lesions
+from aslseg.project.lesion_decisions import read_lesions
 from aslseg.project.project import Project, open_project
 from aslseg.project.run_folder import RunFolder, finished_runs, open_run, runs_of
 from aslseg.project.run_tables import EXTERNAL, read_table

@@ -26,7 +26,7 @@ from aslseg.evaluation.measurements import (
     measure_targets,
     number_lesions,
 )
-from aslseg.project.lesions import LesionDecision
+from aslseg.project.lesion_decisions import LesionDecision
 from aslseg.project.run_tables import write_table
 from aslseg.targets import Target
 

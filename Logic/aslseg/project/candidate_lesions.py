@@ -20,7 +20,7 @@ from aslseg.data.masks import box_of, crop, label_components
 from aslseg.data.volume import Geometry, Labelmap, Labels, Mask
 from aslseg.errors import RunError
 from aslseg.project.candidate_table import CandidateRow, read_candidate_map, read_candidates
-from aslseg.project.lesions import ENOUGH_DECIDED, BoxedMask, CaseLesions, boxed
+from aslseg.project.lesion_decisions import ENOUGH_DECIDED, BoxedMask, CaseLesions, boxed
 from aslseg.project.predictions import read_prediction
 from aslseg.project.run_tables import REFINED
 from aslseg.targets import Target, lesion_targets

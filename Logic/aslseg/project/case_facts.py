@@ -22,7 +22,7 @@ from aslseg.data.volume import Geometry, Labelmap, Volume
 from aslseg.errors import AslsegError, ProjectError
 from aslseg.project.candidate_lesions import read_candidate_lesions, undecided
 from aslseg.project.case import LESIONS, Case
-from aslseg.project.lesions import read_lesions
+from aslseg.project.lesion_decisions import read_lesions
 from aslseg.project.predictions import read_prediction
 from aslseg.project.run_tables import REFINED
 from aslseg.reading import read_object

@@ -9,7 +9,7 @@ from pathlib import Path
 from aslseg.project.all_or_nothing import all_or_nothing
 from aslseg.project.case import OWN_FILES, Case
 from aslseg.project.labels import keep_history
-from aslseg.project.lesions import lesions_aside, set_lesions_aside
+from aslseg.project.lesion_decisions import lesions_aside, set_lesions_aside
 from aslseg.project.project import Project
 from aslseg.project.review import note_removal
 from aslseg.storage import inside

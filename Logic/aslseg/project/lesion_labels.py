@@ -18,7 +18,7 @@ from aslseg.data.masks import BoundingBox, crop
 from aslseg.data.volume import Geometry, Labelmap, Mask
 from aslseg.errors import ProjectError
 from aslseg.project.candidate_lesions import read_candidate_lesions, undecided
-from aslseg.project.lesions import BoxedMask, CaseLesions, LesionDecision, read_lesions
+from aslseg.project.lesion_decisions import BoxedMask, CaseLesions, LesionDecision, read_lesions
 from aslseg.project.lock import changing
 from aslseg.project.predictions import read_prediction
 from aslseg.project.project import Project, open_project

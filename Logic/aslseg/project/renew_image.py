@@ -10,7 +10,7 @@ from aslseg.project.create import refuse_same_images
 from aslseg.project.drawn import drawn_files, keep_drawn, setting_aside
 from aslseg.project.image_digests import remember
 from aslseg.project.labels import load_labels
-from aslseg.project.lesions import read_lesions
+from aslseg.project.lesion_decisions import read_lesions
 from aslseg.project.lock import changing
 from aslseg.project.project import Project, open_project, write_project
 from aslseg.project.run_folder import run_named

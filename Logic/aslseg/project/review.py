@@ -28,7 +28,7 @@ from aslseg.project.case import LABELS, REVIEWS, Case, Split, Status
 from aslseg.project.complete_slices import mark_all_complete
 from aslseg.project.external_labels import decided_targets
 from aslseg.project.labels import keep_history
-from aslseg.project.lesions import read_lesions
+from aslseg.project.lesion_decisions import read_lesions
 from aslseg.project.lock import changing
 from aslseg.project.predictions import read_prediction
 from aslseg.project.project import Project, change_project, open_project, replacing_project

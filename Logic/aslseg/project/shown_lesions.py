@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from aslseg.data.masks import box_of, crop
 from aslseg.data.volume import Labels
 from aslseg.project.candidate_lesions import nearest_seeds
-from aslseg.project.lesions import BoxedMask, CaseLesions
+from aslseg.project.lesion_decisions import BoxedMask, CaseLesions
 from aslseg.targets import Target
 
 

@@ -14,8 +14,8 @@ from ASLsegLib.logic.history import Change
 from ASLsegLib.logic.lesion_drawing import Drawing, LesionDrawingLogic, predicted_labels
 from ASLsegLib.logic.lesion_review import GONE
 from ASLsegLib.logic.questions import REFUSE, Questions, require_yes
+from ASLsegLib.scene.as_decided import lesions_otherwise
 from ASLsegLib.scene.lesion_masks import exchange_voxels, require_segments, together, without
-from ASLsegLib.scene.lesions_shown import lesions_otherwise
 from ASLsegLib.scene.provenance import source_of
 from ASLsegLib.scene.resting_boxes import rest_boxes, wake_boxes
 from ASLsegLib.scene.segmentations import is_as_written
@@ -23,7 +23,7 @@ from ASLsegLib.scene.volumes import SceneError
 
 if TYPE_CHECKING:
     from aslseg.evaluation.lesion_review import ReviewedLesion
-    from aslseg.project.lesions import BoxedMask, LesionDecision
+    from aslseg.project.lesion_decisions import BoxedMask, LesionDecision
     from aslseg.project.project import Project
     from aslseg.targets import Target
     from ASLsegLib.logic.label_saving import DrawnLabel
@@ -157,7 +157,7 @@ class LesionDecisionLogic(LesionDrawingLogic):
 
     def _drawn(self, node: Any, volume: Any, case_id: str, questions: Questions) -> DrawnLabel:
         """Read what is shown of a case; see `LabelSavingLogic`. Lesions are decided on before."""
-        from aslseg.project.lesions import read_lesions
+        from aslseg.project.lesion_decisions import read_lesions
         from aslseg.project.shown_lesions import shown_otherwise
 
         review = self.lesion_review
@@ -196,7 +196,7 @@ class LesionDecisionLogic(LesionDrawingLogic):
     def _append(self, target: Target, voxels: BoxedMask, outside: BoxedMask | None) -> int:
         """Add a lesion, and return its row; `outside` is as in `ReviewedLesion`."""
         from aslseg.evaluation.lesion_review import of_decision
-        from aslseg.project.lesions import LesionDecision
+        from aslseg.project.lesion_decisions import LesionDecision
 
         review = self._review()
         decision = LesionDecision(
@@ -211,7 +211,7 @@ class LesionDecisionLogic(LesionDrawingLogic):
     def _decide(
         self, row: int, what: Any, mask: BoxedMask | None, word: str, *, drawn: bool = False
     ) -> None:
-        from aslseg.project.lesions import LesionDecision
+        from aslseg.project.lesion_decisions import LesionDecision
 
         lesion, review = self._row(row), self._review()
         decision = LesionDecision(
@@ -305,7 +305,7 @@ class LesionDecisionLogic(LesionDrawingLogic):
             shown: The lesion as it shall be; measured anew when None.
         """
         from aslseg.evaluation.lesion_review import of_decision
-        from aslseg.project.lesions import put_lesion
+        from aslseg.project.lesion_decisions import put_lesion
 
         review, before = self._review(), self._row(row)
         target = next(one for one in self.targets() if one.name == before.target)

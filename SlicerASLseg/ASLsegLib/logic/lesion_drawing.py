@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from aslseg.data.volume import Geometry
     from aslseg.evaluation.lesion_review import ReviewedLesion
-    from aslseg.project.lesions import BoxedMask
+    from aslseg.project.lesion_decisions import BoxedMask
     from aslseg.project.project import Project
     from aslseg.project.run_folder import RunFolder
     from aslseg.targets import Target

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from aslseg.engine.facts import FillFacts
     from aslseg.engine.protocol import Done
     from aslseg.evaluation.lesion_review import ReviewedLesion
-    from aslseg.project.lesions import BoxedMask
+    from aslseg.project.lesion_decisions import BoxedMask
     from aslseg.targets import Target
 
 NOT_DRAWN = "Draw the lesion in some of its slices first (Edit…): those between them are filled."
@@ -218,7 +218,7 @@ class _DrawnLesion:
 
     def read(self, done: Done) -> BoxedMask | None:
         """Return the filled lesion of an answer; work for a thread."""
-        from aslseg.project.lesions import boxed
+        from aslseg.project.lesion_decisions import boxed
 
         labels = read_answer(Path(done.files["filled"]), self.geometry)
         mask = labels == self.target.value

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from aslseg.data.volume import Volume
     from aslseg.evaluation.lesion_review import ReviewedLesion
-    from aslseg.project.lesions import CaseLesions
+    from aslseg.project.lesion_decisions import CaseLesions
     from aslseg.project.run_folder import RunFolder
 
 UNDECIDED, GONE = "undecided", "gone"

@@ -15,7 +15,7 @@ from ASLsegLib.scene.volumes import SceneError, volume_of
 if TYPE_CHECKING:
     from aslseg.evaluation.lesion_review import ReviewedLesion
     from aslseg.evaluation.round_changes import CaseChange
-    from aslseg.project.lesions import CaseLesions
+    from aslseg.project.lesion_decisions import CaseLesions
     from aslseg.project.run_folder import RunFolder
 
 

@@ -21,7 +21,7 @@ from ASLsegLib.scene.volumes import array_of, image_of
 if TYPE_CHECKING:
     from aslseg.data.volume import Volume
     from aslseg.evaluation.lesion_review import ReviewedLesion
-    from aslseg.project.lesions import CaseLesions
+    from aslseg.project.lesion_decisions import CaseLesions
     from aslseg.project.project import Project
 
 logger = logging.getLogger(__name__)

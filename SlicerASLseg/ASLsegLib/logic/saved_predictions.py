@@ -59,7 +59,7 @@ def read_saved_predictions(project: Project, case_id: str) -> SavedPredictions |
     Raises:
         ImageError: When a file is damaged, or a prediction lies on other voxels than the image.
     """
-    from aslseg.project.lesions import read_lesions
+    from aslseg.project.lesion_decisions import read_lesions
 
     case = project.case(case_id)
     geometry = project.geometry(case)

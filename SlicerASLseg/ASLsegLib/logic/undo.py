@@ -11,13 +11,13 @@ from ASLsegLib.engine.background import Signal
 from ASLsegLib.logic.history import Change
 from ASLsegLib.logic.lesion_drawing import Drawing, being_drawn
 from ASLsegLib.logic.lesions import LesionLogic
+from ASLsegLib.scene.as_decided import AsDecided
 from ASLsegLib.scene.lesion_masks import exchange_voxels, target_mask, without
-from ASLsegLib.scene.lesions_shown import AsDecided
 from ASLsegLib.scene.prompt_states import PromptState, describe, read_state, restore_state
 from ASLsegLib.scene.volumes import SceneError
 
 if TYPE_CHECKING:
-    from aslseg.project.lesions import BoxedMask
+    from aslseg.project.lesion_decisions import BoxedMask
     from aslseg.targets import Target
 
 Moved = TypeVar("Moved")

@@ -19,14 +19,14 @@ from ASLsegLib.scene.shown_labels import choose_segments
 from ASLsegLib.scene.volumes import SceneError
 
 if TYPE_CHECKING:
-    from aslseg.project.lesions import BoxedMask
+    from aslseg.project.lesion_decisions import BoxedMask
     from aslseg.targets import Target
 
 
 def mask_of(part: Part | None) -> BoxedMask | None:
     """Return what a segment holds as a mask of the library."""
     from aslseg.data.masks import BoundingBox
-    from aslseg.project.lesions import BoxedMask
+    from aslseg.project.lesion_decisions import BoxedMask
 
     if part is None:
         return None
@@ -73,7 +73,7 @@ def beyond_organ(
     from scipy import ndimage
 
     from aslseg.data.masks import BoundingBox, label_components
-    from aslseg.project.lesions import boxed
+    from aslseg.project.lesion_decisions import boxed
 
     beyond, repaired = without(drawn, predicted), without(shown, predicted)
     if beyond is None or repaired is None:

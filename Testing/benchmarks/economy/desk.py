@@ -25,8 +25,8 @@ from aslseg.engine.filling import DrawnLesion
 from aslseg.evaluation.lesion_review import ReviewedLesion, read_review
 from aslseg.project import review
 from aslseg.project.complete_slices import mark_all_complete, mark_slice_complete
+from aslseg.project.lesion_decisions import BoxedMask, LesionDecision, What, boxed, put_lesion
 from aslseg.project.lesion_labels import finish_case
-from aslseg.project.lesions import BoxedMask, LesionDecision, What, boxed, put_lesion
 from aslseg.project.project import Project, open_project
 from aslseg.project.run_folder import RunFolder
 from aslseg.prompts import box_around

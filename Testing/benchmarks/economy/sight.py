@@ -14,7 +14,7 @@ from scipy import ndimage
 
 from aslseg.data.masks import label_components
 from aslseg.data.volume import Geometry, Labels, Mask, Spacing3
-from aslseg.evaluation.lesions import LEAST_LESION_ML, match_lesions
+from aslseg.evaluation.lesion_matching import LEAST_LESION_ML, match_lesions
 from aslseg.evaluation.metrics import surface_distances
 from aslseg.targets import Target, lesion_targets, region_mask
 from economy.prices import Act, seconds_of

@@ -27,7 +27,7 @@ from aslseg.inference.interactive.propagation import SliceSam
 from aslseg.inference.loading import context_of, load_ensemble, load_round
 from aslseg.project.case import CaseFiles
 from aslseg.project.create import create_project
-from aslseg.project.lesions import set_lesions_aside
+from aslseg.project.lesion_decisions import set_lesions_aside
 from aslseg.project.project import Project, open_project
 from aslseg.project.review_order import review_queue
 from aslseg.project.run_folder import RunFolder, open_run

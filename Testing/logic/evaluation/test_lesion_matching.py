@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from aslseg.data.volume import Float32, Mask
-from aslseg.evaluation.lesions import (
+from aslseg.evaluation.lesion_matching import (
     LesionMatches,
     best_threshold,
     f1_of,

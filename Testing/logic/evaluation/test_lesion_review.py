@@ -10,7 +10,7 @@ from aslseg.data.volume import Geometry, Volume
 from aslseg.evaluation.lesion_review import axial_size, lesions_to_review
 from aslseg.project.candidate_lesions import CandidateLesion
 from aslseg.project.candidate_table import CandidateRow
-from aslseg.project.lesions import BoxedMask, CaseLesions, LesionDecision
+from aslseg.project.lesion_decisions import BoxedMask, CaseLesions, LesionDecision
 from aslseg.targets import LIVER_TARGETS
 
 GRID = Geometry.axis_aligned((5, 30, 30), (4.0, 2.0, 2.0))

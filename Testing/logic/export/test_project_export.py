@@ -19,7 +19,7 @@ from aslseg.project.complete_slices import mark_slice_complete
 from aslseg.project.create import create_project, select_cases
 from aslseg.project.datasets import cases_from_folder, cases_from_nnunet, targets_from_dataset
 from aslseg.project.edit import rename_case
-from aslseg.project.lesions import LesionDecision, boxed, put_lesion
+from aslseg.project.lesion_decisions import LesionDecision, boxed, put_lesion
 from aslseg.project.project import Project, open_project
 from aslseg.project.review import accept, correct, draw, reject
 from aslseg.project.run_folder import RunFolder

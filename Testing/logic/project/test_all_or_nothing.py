@@ -13,7 +13,7 @@ from aslseg.data.volume import Labelmap
 from aslseg.errors import ProjectError, StorageError
 from aslseg.project.all_or_nothing import FILES, UNFINISHED, all_or_nothing, undo_unfinished
 from aslseg.project.edit import remove_cases
-from aslseg.project.lesions import LesionDecision, boxed, put_lesion, read_lesions
+from aslseg.project.lesion_decisions import LesionDecision, boxed, put_lesion, read_lesions
 from aslseg.project.lock import changing
 from aslseg.project.project import Project, open_project
 from aslseg.project.renew_image import renew_image

@@ -19,7 +19,7 @@ from aslseg.project.candidate_lesions import (
     undecided,
 )
 from aslseg.project.candidate_table import CandidateRow, write_candidates
-from aslseg.project.lesions import BoxedMask, CaseLesions, LesionDecision, boxed
+from aslseg.project.lesion_decisions import BoxedMask, CaseLesions, LesionDecision, boxed
 from aslseg.targets import LIVER_TARGETS
 
 GRID = Geometry.axis_aligned((3, 10, 20))

@@ -18,7 +18,7 @@ from aslseg.project.case import CaseFiles
 from aslseg.project.case_changes import CaseChanges, change_cases
 from aslseg.project.create import add_cases
 from aslseg.project.edit import remove_cases, rename_case, restyle_targets
-from aslseg.project.lesions import LesionDecision, boxed, put_lesion, read_lesions
+from aslseg.project.lesion_decisions import LesionDecision, boxed, put_lesion, read_lesions
 from aslseg.project.project import Project, open_project, write_project
 from aslseg.project.remote_run import RemoteRun, write_remote_run
 from aslseg.project.renew_image import renew_image

@@ -14,7 +14,7 @@ from aslseg.cli.main import app
 from aslseg.data.images import read_labelmap, write_labelmap, write_volume
 from aslseg.data.volume import Geometry, Labelmap
 from aslseg.errors import ImageError, ProjectError, RunError
-from aslseg.evaluation.lesion_decisions import decide_lesions, numbered_lesions
+from aslseg.evaluation.lesions_by_number import decide_lesions, numbered_lesions
 from aslseg.events import Event, Monitor, Notice
 from aslseg.export.project import ExportOptions, export_project
 from aslseg.project.case import CaseFiles
@@ -26,8 +26,8 @@ from aslseg.project.external_labels import (
     read_external,
     unknown_targets,
 )
+from aslseg.project.lesion_decisions import LesionDecision, boxed, put_lesion
 from aslseg.project.lesion_labels import finish_case
-from aslseg.project.lesions import LesionDecision, boxed, put_lesion
 from aslseg.project.overview import case_overviews
 from aslseg.project.project import Project, open_project
 from aslseg.project.renew_image import renew_image

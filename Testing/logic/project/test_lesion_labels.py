@@ -14,8 +14,8 @@ from aslseg.data.volume import Labelmap
 from aslseg.errors import ProjectError
 from aslseg.project.candidate_lesions import read_candidate_lesions
 from aslseg.project.candidate_table import CandidateRow, write_candidates
+from aslseg.project.lesion_decisions import BoxedMask, LesionDecision, put_lesion
 from aslseg.project.lesion_labels import finish_case, partial_label
-from aslseg.project.lesions import BoxedMask, LesionDecision, put_lesion
 from aslseg.project.project import Project, open_project
 from aslseg.project.review import correct, draw, undo_last
 from aslseg.project.run_folder import RunFolder

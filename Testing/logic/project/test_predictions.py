@@ -14,8 +14,8 @@ from aslseg.errors import GeometryMismatchError
 from aslseg.evaluation.lesion_review import read_review
 from aslseg.project.candidate_table import write_candidates
 from aslseg.project.case_facts import measure_case
+from aslseg.project.lesion_decisions import LesionDecision, boxed, put_lesion
 from aslseg.project.lesion_labels import finish_case, partial_label
-from aslseg.project.lesions import LesionDecision, boxed, put_lesion
 from aslseg.project.predictions import read_predictions
 from aslseg.project.project import Project
 from aslseg.project.review import accept
@@ -64,7 +64,7 @@ def finish(project: Project, run: RunFolder) -> object:
 
 
 def learn(project: Project, run: RunFolder) -> object:
-    from aslseg.project.lesions import read_lesions
+    from aslseg.project.lesion_decisions import read_lesions
 
     return partial_label(project, read_lesions(project, "c2"), {"tumour"}, margin_mm=4.0)
 

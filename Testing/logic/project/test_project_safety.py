@@ -21,7 +21,7 @@ from aslseg.project.case import CaseFiles
 from aslseg.project.complete_slices import set_complete_slices
 from aslseg.project.create import add_cases, create_project, select_cases
 from aslseg.project.image_digests import check_images
-from aslseg.project.lesions import LesionDecision, boxed, put_lesion, read_lesions
+from aslseg.project.lesion_decisions import LesionDecision, boxed, put_lesion, read_lesions
 from aslseg.project.lock import changing
 from aslseg.project.project import Project, change_project, open_project
 from aslseg.project.renew_image import renew_image

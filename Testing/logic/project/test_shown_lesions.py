@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from aslseg.data.volume import Labels
-from aslseg.project.lesions import BoxedMask, CaseLesions, LesionDecision
+from aslseg.project.lesion_decisions import BoxedMask, CaseLesions, LesionDecision
 from aslseg.project.shown_lesions import as_decided, shown_otherwise
 from aslseg.targets import LIVER_TARGETS
 from lesion_blocks import accepted, block, deleted

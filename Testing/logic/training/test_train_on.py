@@ -16,7 +16,7 @@ from aslseg.events import Event, Monitor, Notice, Progress
 from aslseg.inference.loading import context_of
 from aslseg.preprocessing.patches import BatchSource, TrainingCase
 from aslseg.preprocessing.roi import IGNORED
-from aslseg.project.lesions import BoxedMask, LesionDecision, put_lesion
+from aslseg.project.lesion_decisions import BoxedMask, LesionDecision, put_lesion
 from aslseg.project.project import Project
 from aslseg.project.run_folder import RunFolder, create_run
 from aslseg.runs import start_run, train_on

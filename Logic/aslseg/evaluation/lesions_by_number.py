@@ -12,8 +12,14 @@ from aslseg.errors import ProjectError
 from aslseg.evaluation.lesion_review import ReviewedLesion, read_review
 from aslseg.project.all_or_nothing import all_or_nothing
 from aslseg.project.case import OWN_FILES
+from aslseg.project.lesion_decisions import (
+    CaseLesions,
+    LesionDecision,
+    What,
+    putting_lesions,
+    read_lesions,
+)
 from aslseg.project.lesion_labels import finish_case, require_finishable
-from aslseg.project.lesions import CaseLesions, LesionDecision, What, putting_lesions, read_lesions
 from aslseg.project.lock import changing
 from aslseg.project.project import Project, open_project
 from aslseg.project.run_folder import RunFolder

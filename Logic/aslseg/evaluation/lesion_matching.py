@@ -8,7 +8,9 @@
 4. A candidate without a partner is false, unless more than half of it is true: it is a further
    piece of a lesion. The partner of a smaller true lesion is neither found nor false.
 
-Numbers of the rule are ours where Bosma et al. have none.
+Numbers of the rule are ours where Bosma et al. have none. The benchmark and the studies of a
+person's minutes go by it. `aslseg evaluate` and the `metrics.csv` of a run have another one, that
+of `metrics.detect_lesions`: what is found by the one cannot be compared with what is by the other.
 """
 
 from __future__ import annotations

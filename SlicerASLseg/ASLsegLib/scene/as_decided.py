@@ -14,7 +14,7 @@ from ASLsegLib.scene.segments import segment_ids
 from ASLsegLib.scene.shown_labels import voxels_shown
 
 if TYPE_CHECKING:
-    from aslseg.project.lesions import BoxedMask, CaseLesions
+    from aslseg.project.lesion_decisions import BoxedMask, CaseLesions
     from aslseg.targets import Target
 
 
@@ -108,7 +108,7 @@ class AsDecided:
 def _change_of(
     target: Target, targets: Sequence[Target], labels: np.ndarray, goal: np.ndarray
 ) -> _Change:
-    from aslseg.project.lesions import boxed
+    from aslseg.project.lesion_decisions import boxed
 
     parent = next(one for one in targets if one.name == target.inside)
     has, shall_have = labels == target.value, goal == target.value

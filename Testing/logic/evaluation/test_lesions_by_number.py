@@ -17,11 +17,11 @@ from aslseg.cli.main import app
 from aslseg.data.images import write_labelmap
 from aslseg.data.volume import Labelmap
 from aslseg.errors import ProjectError, StorageError
-from aslseg.evaluation import lesion_decisions
-from aslseg.evaluation.lesion_decisions import decide_lesions, finish_lesions, numbered_lesions
-from aslseg.project import lesions
+from aslseg.evaluation import lesions_by_number
+from aslseg.evaluation.lesions_by_number import decide_lesions, finish_lesions, numbered_lesions
+from aslseg.project import lesion_decisions
 from aslseg.project.external_labels import add_external_labels
-from aslseg.project.lesions import LesionDecision, boxed, put_lesion, read_lesions
+from aslseg.project.lesion_decisions import LesionDecision, boxed, put_lesion, read_lesions
 from aslseg.project.project import Project, open_project
 from aslseg.project.review import decisions, draw, undo_last
 from aslseg.project.roles import assign
@@ -216,7 +216,7 @@ def test_done_that_is_killed_has_decisions_and_label_or_neither(
 def test_where_the_outline_of_a_later_lesion_is_too_long_none_is_decided(
     project: Project, run: RunFolder, monkeypatch: pytest.MonkeyPatch, done: bool
 ) -> None:
-    read = lesion_decisions.read_review
+    read = lesions_by_number.read_review
 
     def with_noise(*shown: Any, **settings: Any) -> Any:
         rows, known = read(*shown, **settings)
@@ -225,8 +225,8 @@ def test_where_the_outline_of_a_later_lesion_is_too_long_none_is_decided(
             replace(row, voxels=noise) if row.found.voxels == 32 else row for row in rows
         ], known
 
-    monkeypatch.setattr(lesion_decisions, "read_review", with_noise)
-    monkeypatch.setattr(lesions, "MOST_LINE_BYTES", lesions._SPACES_BYTES + 1000)
+    monkeypatch.setattr(lesions_by_number, "read_review", with_noise)
+    monkeypatch.setattr(lesion_decisions, "MOST_LINE_BYTES", lesion_decisions._SPACES_BYTES + 1000)
     words = ["lesions", str(project.folder), "c2", "--run", "nnU-Net/1", "--accept", "1,2"]
     refused = CliRunner().invoke(app, [*words, *(["--done"] if done else [])])
     assert refused.exit_code == 1
@@ -267,14 +267,14 @@ def test_what_is_saved_is_of_the_round_that_is_listed_though_another_one_is_best
     """Round 2, which ends while the lesions of round 1 are read, shows a liver without any."""
     later = Labelmap(np.minimum(LABELS, 1), GEOMETRY)
     write_labelmap(later, run.predictions(2, "c2") / "refined.nii.gz")
-    read = lesion_decisions.read_review
+    read = lesions_by_number.read_review
 
     def meanwhile(*shown: Any, **settings: Any) -> Any:
         found = read(*shown, **settings)
         run.write_status(best_round=2)
         return found
 
-    monkeypatch.setattr(lesion_decisions, "read_review", meanwhile)
+    monkeypatch.setattr(lesions_by_number, "read_review", meanwhile)
     words = [
         "lesions",
         str(project.folder),

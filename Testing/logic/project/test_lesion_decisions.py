@@ -10,7 +10,7 @@ import pytest
 
 from aslseg.data.masks import BoundingBox
 from aslseg.errors import ProjectError
-from aslseg.project.lesions import (
+from aslseg.project.lesion_decisions import (
     BoxedMask,
     CaseLesions,
     LesionDecision,
