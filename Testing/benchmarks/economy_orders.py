@@ -34,8 +34,9 @@ from economy.study import RUN
 
 from aslseg.data.images import read_labelmap
 from aslseg.project.candidate_table import expected_volume_ml, read_candidates
+from aslseg.project.case_reports import CaseReport, organs_given
 from aslseg.project.project import open_project
-from aslseg.project.review import CaseReport, organs_given, refined_path
+from aslseg.project.review import refined_path
 from aslseg.project.review_order import waiting
 from aslseg.project.review_pace import CASES_OF_A_PACE, seconds_left
 from aslseg.project.run_folder import open_run

@@ -45,10 +45,10 @@ from aslseg.data.images import read_labelmap, write_labelmap, write_volume
 from aslseg.data.volume import Geometry, Labelmap, Labels, Volume
 from aslseg.engine.filling import DrawnLesion
 from aslseg.project.case import CaseFiles
+from aslseg.project.case_reports import CaseReport
 from aslseg.project.create import create_project
 from aslseg.project.lesion_decisions import LesionDecision, boxed, read_lesions
 from aslseg.project.project import Project, open_project
-from aslseg.project.review import CaseReport
 from aslseg.project.review_pace import CASE_ML
 from aslseg.project.run_folder import RunFolder
 from aslseg.storage import write_json_atomic

@@ -14,6 +14,7 @@ for _name in (
         "aslseg.cli.main",
         "aslseg.report.report",
         "aslseg.project.review",
+        "aslseg.project.case_reports",
         "aslseg.runs",
         "aslseg.engine.tasks",
     ),

@@ -29,10 +29,11 @@ from aslseg.engine.tasks import prompts_of
 from aslseg.errors import AslsegError, ConfigError
 from aslseg.networks.checkpoints import Checkpoint, load_checkpoint, load_state, save_checkpoint
 from aslseg.preprocessing.roi import Roi, load_roi, save_roi
+from aslseg.project.case_reports import case_reports
 from aslseg.project.datasets import cases_from_msd, targets_from_dataset
 from aslseg.project.image_digests import check_images
 from aslseg.project.project import Project, open_project
-from aslseg.project.review import accept, case_reports, correct, decisions, reject, undo_last
+from aslseg.project.review import accept, correct, decisions, reject, undo_last
 from aslseg.project.run_folder import RunFolder, latest_finished, open_run, runs_of
 from aslseg.project.run_tables import read_reliability
 from aslseg.reading import read_json

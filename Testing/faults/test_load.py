@@ -13,9 +13,10 @@ from aslseg.config import SamConfig
 from aslseg.data.images import write_labelmap, write_volume
 from aslseg.data.volume import Geometry, Labelmap, Volume
 from aslseg.project.case import Case, CaseFiles
+from aslseg.project.case_reports import case_reports
 from aslseg.project.create import create_project
 from aslseg.project.project import Project, open_project
-from aslseg.project.review import case_reports, correct, reject, undo_last
+from aslseg.project.review import correct, reject, undo_last
 from aslseg.storage import write_json_atomic
 from faults import hooks, warm
 from faults.campaigns import Campaign, count, is_full

@@ -183,10 +183,10 @@ def test_the_console_gets_the_same_rows(widget: Any) -> None:
 def test_a_decision_reads_the_files_of_no_other_case(
     widget: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from aslseg.project import case_facts, review
+    from aslseg.project import case_facts, case_reports
 
     looked_up: list[str] = []
-    known, files = case_facts.known_facts, review.refined_files
+    known, files = case_facts.known_facts, case_reports.refined_files
 
     def facts_of(project: Any, case: Any, predictions: Path | None) -> Any:
         looked_up.append(case.id)
@@ -199,7 +199,7 @@ def test_a_decision_reads_the_files_of_no_other_case(
     logic = widget.logic
     rows = logic.case_overviews()
     monkeypatch.setattr(case_facts, "known_facts", facts_of)
-    monkeypatch.setattr(review, "refined_files", no_round)
+    monkeypatch.setattr(case_reports, "refined_files", no_round)
     waiting = logic.review_queue()[0].case_id
     logic.reject(waiting)
     now = logic.case_overviews()

@@ -103,7 +103,7 @@ def test_runs_of_one_day_have_their_time(trained: Path) -> None:
 def test_the_day_of_a_label_has_its_year_when_that_is_another(
     scene: Any, years_ago: int, ending: str
 ) -> None:
-    from aslseg.project.review import CaseReport
+    from aslseg.project.case_reports import CaseReport
     from ASLsegLib.logic.project_data import date_of
 
     now = datetime.now()

@@ -10,10 +10,11 @@ from typing import Literal, TypeAlias
 from aslseg.errors import ProjectError
 from aslseg.export.origin import MadeBy
 from aslseg.project.case import Case
+from aslseg.project.case_reports import CaseReport, case_reports
 from aslseg.project.external_labels import unknown_targets
 from aslseg.project.latest_predictions import latest_predictions
 from aslseg.project.project import Project
-from aslseg.project.review import CaseReport, Review, case_reports, decisions
+from aslseg.project.review import Review, decisions
 from aslseg.project.run_folder import RunFolder
 from aslseg.project.run_tables import DOUBTFUL
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterable
 from typing import TypeAlias
 
 from aslseg.project.case import Case
-from aslseg.project.review import refined_files
+from aslseg.project.case_reports import refined_files
 from aslseg.project.run_folder import RunFolder, saw_another
 
 Cases: TypeAlias = Collection[str]

@@ -9,9 +9,9 @@ from typing import Any
 
 from aslseg.project.case import Case
 from aslseg.project.case_facts import CaseFacts, known_facts, thumbnail_path
+from aslseg.project.case_reports import CaseReport, case_reports
 from aslseg.project.pairing import natural_key
 from aslseg.project.project import Project
-from aslseg.project.review import CaseReport, case_reports
 from aslseg.project.review_order import ReviewOrder, waiting
 from aslseg.project.run_folder import RunFolder
 

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
 if TYPE_CHECKING:
+    from aslseg.project.case_reports import CaseReport
     from aslseg.project.project import Project
-    from aslseg.project.review import CaseReport
     from aslseg.project.run_folder import RunFolder
 
 ReviewOrder: TypeAlias = Literal["least", "doubtful"]
@@ -31,7 +31,8 @@ def review_queue(
         RunError: When a file of the run is damaged.
         ProjectError: When the file of decisions is.
     """
-    from aslseg.project.review import case_reports  # the panel is opened before filelock is there
+    # Not above: the panel is opened before filelock is there.
+    from aslseg.project.case_reports import case_reports
 
     return waiting(case_reports(project, run), order)
 

@@ -7,7 +7,7 @@ from datetime import datetime
 from itertools import pairwise
 from statistics import median
 
-from aslseg.project.review import CaseReport
+from aslseg.project.case_reports import CaseReport
 from aslseg.project.review_order import waiting
 
 PAUSE_S = 3600.0

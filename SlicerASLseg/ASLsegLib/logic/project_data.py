@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from aslseg.data.volume import Volume
     from aslseg.events import Monitor
     from aslseg.project.case import Case, CaseFiles
+    from aslseg.project.case_reports import CaseReport
     from aslseg.project.project import Project
-    from aslseg.project.review import CaseReport
     from aslseg.project.run_list import RunSummary
 
 IMAGES = "images"

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 from ASLsegLib.logic.project_data import run_names
 
 if TYPE_CHECKING:
+    from aslseg.project.case_reports import CaseReport, LabelFile
     from aslseg.project.project import Project
-    from aslseg.project.review import CaseReport, LabelFile, Review
+    from aslseg.project.review import Review
     from aslseg.project.review_order import ReviewOrder
     from aslseg.project.run_folder import RunFolder
     from aslseg.project.run_list import RunSummary
@@ -74,7 +75,7 @@ class ProjectState:
     @cached_property
     def reports(self) -> list[CaseReport]:
         """How every case stands by what it is reviewed from, in the order of the project."""
-        from aslseg.project.review import case_reports
+        from aslseg.project.case_reports import case_reports
 
         runs = [self.run_of(case.id) for case in self.project.cases]
         found = {
@@ -108,7 +109,7 @@ class ProjectState:
 
     def _predictions_of(self, run: RunFolder | None) -> Predicted:
         """Return what the best round of a run predicted; nothing without a run."""
-        from aslseg.project.review import expected_lesions_ml, refined_files
+        from aslseg.project.case_reports import expected_lesions_ml, refined_files
 
         if run is None:
             return {}, {}

@@ -11,8 +11,8 @@ from ASLsegLib.scene.volumes import SceneError
 
 if TYPE_CHECKING:
     from aslseg.data.volume import Labelmap
+    from aslseg.project.case_reports import CaseReport
     from aslseg.project.project import Project
-    from aslseg.project.review import CaseReport
     from aslseg.project.review_order import ReviewOrder
     from aslseg.project.run_folder import RunFolder
 

@@ -23,7 +23,7 @@ from ASLsegLib.widgets.section import (
 
 if TYPE_CHECKING:
     from aslseg.project.case import Case
-    from aslseg.project.review import CaseReport
+    from aslseg.project.case_reports import CaseReport
     from ASLsegLib.engine.client import PanelEvent
 
 HEAD = [_("Case"), _("State"), _("Used to"), _("Reliability"), _("Patient"), _("Date")]

@@ -18,6 +18,7 @@ from aslseg.evaluation.lesions_by_number import decide_lesions, numbered_lesions
 from aslseg.events import Event, Monitor, Notice
 from aslseg.export.project import ExportOptions, export_project
 from aslseg.project.case import CaseFiles
+from aslseg.project.case_reports import case_reports
 from aslseg.project.create import add_cases
 from aslseg.project.edit import remove_cases
 from aslseg.project.external_labels import (
@@ -31,7 +32,7 @@ from aslseg.project.lesion_labels import finish_case
 from aslseg.project.overview import case_overviews
 from aslseg.project.project import Project, open_project
 from aslseg.project.renew_image import renew_image
-from aslseg.project.review import accept, case_reports, correct, decisions, reject
+from aslseg.project.review import accept, correct, decisions, reject
 from aslseg.project.run_folder import (
     RunFolder,
     create_run,

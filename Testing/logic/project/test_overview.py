@@ -19,6 +19,7 @@ from aslseg.project.case_facts import (
     thumbnail,
     thumbnail_path,
 )
+from aslseg.project.case_reports import CaseReport
 from aslseg.project.overview import (
     CaseOverview,
     case_overviews,
@@ -29,7 +30,6 @@ from aslseg.project.overview import (
     thumbnail_of,
 )
 from aslseg.project.project import Project
-from aslseg.project.review import CaseReport
 from aslseg.targets import LIVER_TARGETS
 from tiny_project import a_tiny_project
 

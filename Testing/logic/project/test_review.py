@@ -13,17 +13,10 @@ import pytest
 from aslseg.data.images import read_labelmap, write_labelmap
 from aslseg.data.volume import Labelmap
 from aslseg.errors import ProjectError, RunError, StorageError
+from aslseg.project.case_reports import case_reports
 from aslseg.project.complete_slices import mark_slice_complete, set_complete_slices
 from aslseg.project.project import Project, open_project
-from aslseg.project.review import (
-    accept,
-    case_reports,
-    correct,
-    decisions,
-    history,
-    reject,
-    undo_last,
-)
+from aslseg.project.review import accept, correct, decisions, history, reject, undo_last
 from aslseg.project.review_order import review_queue
 from aslseg.project.roles import assign
 from aslseg.project.run_folder import RunFolder

@@ -11,7 +11,7 @@ import pytest
 from aslseg.data.volume import Geometry, Labelmap
 from aslseg.errors import RunError
 from aslseg.project.candidate_table import CANDIDATES, CandidateRow, write_candidates
-from aslseg.project.review import CaseReport, CaseState, expected_lesions_ml
+from aslseg.project.case_reports import CaseReport, CaseState, expected_lesions_ml
 from aslseg.project.review_order import waiting
 from aslseg.project.run_folder import RunFolder
 from synthetic_run import a_finished_run

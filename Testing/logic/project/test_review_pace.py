@@ -7,7 +7,7 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from aslseg.project.review import CaseReport
+from aslseg.project.case_reports import CaseReport
 from aslseg.project.review_pace import CASE_ML, GIVEN_CASE_ML, seconds_left
 
 BEGIN = datetime(2026, 11, 20, 9, 0, tzinfo=timezone.utc)

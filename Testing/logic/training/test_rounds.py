@@ -32,11 +32,11 @@ from aslseg.events import Artifact, Event, Monitor, Notice, Progress
 from aslseg.inference.loading import best_round, load_ensemble, segment_volume
 from aslseg.methods import METHODS
 from aslseg.project.case import CaseFiles
+from aslseg.project.case_reports import case_reports
 from aslseg.project.create import create_project, select_cases
 from aslseg.project.edit import remove_cases
 from aslseg.project.label_origin import ai_label_problem
 from aslseg.project.project import Project, open_project
-from aslseg.project.review import case_reports
 from aslseg.project.roles import assign
 from aslseg.project.run_folder import RunFolder, create_run
 from aslseg.project.run_tables import (
