@@ -34,6 +34,7 @@ from aslseg.inference.prediction_cache import (
     open_predictions,
     unchanged,
 )
+from aslseg.leftovers import sweep
 from aslseg.project.organ_masks import find_organ_masks, volume_with_organs
 from aslseg.project.pairing import (
     label_maps_in,
@@ -45,7 +46,6 @@ from aslseg.project.project import open_project
 from aslseg.project.run_folder import RunFolder, best_round
 from aslseg.project.unlike_labelled import read_intensities, warn_of_unlike
 from aslseg.project.windows import Intensities
-from aslseg.storage import sweep
 
 if TYPE_CHECKING:
     from aslseg.inference.ensemble import Ensemble

@@ -12,9 +12,12 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from aslseg.errors import AslsegError, first_finding, short
+from aslseg.errors import AslsegError, ProjectError, first_finding, short
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 MOST_JSON_BYTES = 16 << 20
 MOST_LINES_BYTES = 256 << 20
@@ -88,6 +91,14 @@ def damage_told(path: Path, error: type[AslsegError], remedy: str) -> Iterator[N
         where, what = first_finding(found)
         msg = f"{path} is damaged ('{where}': {what}); {remedy}."
         raise error(msg) from found
+
+
+def contradiction_in_words(error: ValidationError, source: str) -> ProjectError:
+    """Make the first finding of pydantic a sentence that names the source and the place in it."""
+    where, what = first_finding(error)
+    what = short(what.removeprefix("Value error, "), 300)
+    place = f" at '{where}'" if where else ""
+    return ProjectError(f"{source} contradicts itself{place}: {what}. Correct it and try again.")
 
 
 def read_lines(

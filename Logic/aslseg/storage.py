@@ -2,7 +2,7 @@
 
 Everything is written beside its place and renamed onto it, so that a crash, a full disk or a
 cancelled run never leaves half a file, and a file that was there stays until the new one is whole.
-What a killed process left half written is deleted at the next start.
+What a killed process left half written `leftovers` deletes at the next start.
 """
 
 from __future__ import annotations
@@ -10,27 +10,23 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
-import logging
 import math
 import os
 import platform
-import re
 import secrets
 import shutil
-import time
-import weakref
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from aslseg.errors import ProjectError, StorageError, first_finding, short
+from aslseg.errors import StorageError
 
 if TYPE_CHECKING:
-    from pydantic import ValidationError
+    pass
 
 
 TEMPORARY = ".aslseg-"
@@ -204,7 +200,7 @@ def write_json_atomic(path: Path, obj: object) -> None:
     write_text_atomic(path, text + "\n")
 
 
-def append_line(path: Path, *objs: object, after: int | None = None) -> int:
+def append_lines(path: Path, *objs: object, after: int | None = None) -> int:
     """Append objects to a file of JSON objects, one a line, and wait until they are on disk.
 
     What follows the last whole line is of a line that a crash cut off, and goes. The caller sees to
@@ -346,173 +342,3 @@ def plain(obj: Any) -> Any:
     if isinstance(obj, float) and not math.isfinite(obj):
         return None
     return obj.as_posix() if isinstance(obj, Path) else obj
-
-
-def in_words(error: ValidationError, source: str) -> ProjectError:
-    """Make the first finding of pydantic a sentence that names the source and the place in it."""
-    where, what = first_finding(error)
-    what = short(what.removeprefix("Value error, "), 300)
-    place = f" at '{where}'" if where else ""
-    return ProjectError(f"{source} contradicts itself{place}: {what}. Correct it and try again.")
-
-
-logger = logging.getLogger(__name__)
-
-
-STALE_AFTER_S = 24 * 3600.0
-"""Files of another computer on the same disk are left behind when nothing changed for so long."""
-
-
-_NAME = re.compile(re.escape(TEMPORARY) + r"([0-9a-f]{8})-(\d{1,10})-([0-9a-f]{8})-[0-9a-f]{8}-")
-
-
-def sweep(folder: Path, *, deep: bool = False) -> list[Path]:
-    """Delete what killed processes of this program left half written in a folder.
-
-    Files that a living process may still write, and whatever has another name, stay.
-
-    Args:
-        folder: Where to look.
-        deep: Whether to look into its folders too; links are not followed.
-
-    Returns:
-        What was deleted.
-    """
-    found = [path for path in _temporaries(folder, deep=deep) if _is_stale(path)]
-    for path in found:
-        logger.info("Deleting %s, which a process left that was ended.", path)
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            _delete(path)
-    return [path for path in found if not os.path.lexists(path)]
-
-
-def _temporaries(folder: Path, *, deep: bool) -> Iterator[Path]:
-    for place, folders, files in os.walk(folder):
-        for name in [name for name in (*folders, *files) if name.startswith(TEMPORARY)]:
-            if name in folders:
-                folders.remove(name)
-            yield Path(place, name)
-        if not deep:
-            return
-
-
-def _is_stale(path: Path) -> bool:
-    owner = _NAME.match(path.name)
-    if owner is None:
-        return False
-    computer, pid, process = owner[1], int(owner[2]), owner[3]
-    if computer != this_computer():
-        return time.time() - _last_change(path) > STALE_AFTER_S
-    if pid == os.getpid():
-        return process != this_process(pid)
-    import psutil  # the panel reads and writes files before it is installed
-
-    return not psutil.pid_exists(pid)
-
-
-def _last_change(path: Path) -> float:
-    times = [_changed(path)]
-    if path.is_dir() and not path.is_symlink():
-        times += [_changed(inner) for inner in path.rglob("*")]
-    return max(times)
-
-
-def _changed(path: Path) -> float:
-    try:
-        return path.lstat().st_mtime
-    except OSError:
-        return time.time()
-
-
-def _delete(path: Path) -> None:
-    try:
-        path.unlink(missing_ok=True)
-    except OSError as error:
-        logger.info("%s could not be deleted (%s).", path, error.strerror)
-
-
-Entry = TypeVar("Entry")
-
-
-class BoundedCache:
-    """A folder of what can be made again: a folder for each key, up to a bound in all.
-
-    Several processes may use one. Where it grows beyond its bound, entries go that were not used
-    for longest; those in use by a living process stay.
-
-    Args:
-        folder: Where; it is made when first written to. Beside the entries it holds a hidden file
-            for each one in use, named after the process as temporary files are: one of a killed
-            process is known by that, and deleted.
-        limit_gb: The bound, in 10^9 bytes.
-    """
-
-    def __init__(self, folder: Path, limit_gb: float) -> None:
-        self.folder = folder
-        self.limit_gb = limit_gb
-
-    def hold(self, key: str, opened: Callable[[Path], Entry]) -> Entry:
-        """Open an entry, which no process deletes as long as what is returned lives here.
-
-        Args:
-            key: Without a `-`.
-            opened: Given the entry's folder, which may be absent, returns what stands for it.
-
-        Raises:
-            StorageError: When the folder cannot be written.
-        """
-        folder = self.folder / key
-        with storage_errors(folder), self._locked():
-            mark = temporary_beside(folder)
-            mark.touch()
-            if folder.is_dir():
-                os.utime(folder)
-        entry = opened(folder)
-        weakref.finalize(entry, _delete, mark)
-        return entry
-
-    def evict(self) -> list[str]:
-        """Delete the entries that were not used for longest, as far as the cache is too large.
-
-        Returns:
-            Their keys, the longest unused one first.
-        """
-        gone: dict[str, Path] = {}
-        try:
-            with self._locked():
-                sizes, used = self._sizes(), self._used()
-                excess = sum(sizes.values()) - self.limit_gb * 1e9
-                for key in sizes:
-                    if excess > 0 and key not in used:
-                        doomed = temporary_beside(self.folder / key)
-                        (self.folder / key).rename(doomed)
-                        gone[key], excess = doomed, excess - sizes[key]
-        except OSError as error:  # somebody deletes the cache, or has a file of it open
-            logger.warning("The cache %s could not be bounded: %s", self.folder, error)
-        for doomed in gone.values():
-            shutil.rmtree(doomed, ignore_errors=True)
-        if gone:
-            logger.info("%d volumes went from the cache %s.", len(gone), self.folder)
-        return list(gone)
-
-    def _sizes(self) -> dict[str, int]:
-        """Return the bytes of each entry by key, the longest unused one first."""
-        folders = [path for path in self.folder.iterdir() if path.is_dir()]
-        entries = [path for path in folders if not path.name.startswith(TEMPORARY)]
-        entries.sort(key=lambda path: path.stat().st_mtime_ns)
-        return {path.name: sum(part.stat().st_size for part in path.iterdir()) for path in entries}
-
-    def _used(self) -> set[str]:
-        """Return the keys that a living process uses."""
-        sweep(self.folder, deep=True)
-        marks = (path for path in self.folder.glob(f"{TEMPORARY}*-*") if path.is_file())
-        return {mark.name.rpartition("-")[2] for mark in marks}
-
-    def _locked(self) -> AbstractContextManager[Any]:
-        """Return the lock under which entries begin to be used, and are chosen to be deleted."""
-        from filelock import FileLock  # the panel reads and writes files before it is installed
-
-        self.folder.mkdir(parents=True, exist_ok=True)
-        return FileLock(self.folder / ".cache.lock")

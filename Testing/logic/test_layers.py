@@ -16,8 +16,8 @@ LIBRARY = Path(__file__).resolve().parents[2] / "Logic" / "aslseg"
 
 # What a package or a module at the root may import of the others, besides itself.
 BASE = {
-    "errors", "failures", "events", "storage", "reading", "run_names", "schema_1", "config",
-    "overrides", "presets", "steps", "imports",
+    "errors", "failures", "events", "storage", "reading", "leftovers", "bounded_cache",
+    "run_names", "schema_1", "config", "overrides", "presets", "steps", "imports",
 }  # fmt: skip
 DATA = BASE | {"data", "targets"}
 PROJECT = DATA | {"project", "evaluation", "prompts"}
@@ -29,6 +29,8 @@ MAY_IMPORT = {
     "steps": {"errors", "events"},
     "storage": {"errors"},
     "reading": {"errors"},
+    "leftovers": {"storage"},
+    "bounded_cache": {"leftovers", "storage"},
     "failures": {"errors", "events", "storage"},
     "run_names": set(),
     "schema_1": {"errors", "storage", "reading", "run_names"},
@@ -84,7 +86,7 @@ def package_of(module: str) -> str:
 
 def allowed_packages(package: str) -> set[str]:
     """Third-party packages that a package of the library may use."""
-    if package == "storage":
+    if package in {"storage", "leftovers", "bounded_cache"}:
         return VOCABULARY | {"psutil", "filelock"}
     if package in BASE:
         return VOCABULARY

@@ -12,10 +12,11 @@ import pytest
 
 from aslseg.config import RunConfig
 from aslseg.events import Monitor
+from aslseg.leftovers import STALE_AFTER_S, sweep
 from aslseg.project.lock import changing
 from aslseg.project.run_folder import create_run
 from aslseg.project.running import running
-from aslseg.storage import STALE_AFTER_S, sweep, temporary_beside, this_computer
+from aslseg.storage import temporary_beside, this_computer
 
 WRITE_AND_WAIT = """
 import sys

@@ -13,7 +13,7 @@ import pytest
 import slicer
 from harness import show_slice_of, wait_for_files
 
-from aslseg.storage import append_line
+from aslseg.storage import append_lines
 from standin.harness import choose, choose_node, click, run_event_loop
 
 TINY = (4, 10, 12)
@@ -157,8 +157,8 @@ def test_the_time_that_is_left_is_told_at_the_pace_of_the_person(
     rejected = json.loads(path.read_text(encoding="utf-8").splitlines()[-1])
     drawn = {"number": 1, "what": "labelled", "case_id": person.logic.project.labelled[0].id}
     path.unlink()
-    append_line(path, {**drawn, "time": "2026-11-20T09:00:00+00:00"})
-    append_line(path, {**rejected, "number": 2, "time": "2026-11-20T09:04:00+00:00"})
+    append_lines(path, {**drawn, "time": "2026-11-20T09:00:00+00:00"})
+    append_lines(path, {**rejected, "number": 2, "time": "2026-11-20T09:04:00+00:00"})
     person.press(person.ui.openProjectButton)
     pace = "about 12 min at your pace"  # for it is three times a case without lesions
     assert person.ui.reviewLabel.text.endswith(f"cases have no decision yet: {pace}.")

@@ -9,10 +9,11 @@ from pathlib import Path
 
 from aslseg.errors import StorageError
 from aslseg.export.origin import FilesThereError, Origin, foreign_files, read_origin
+from aslseg.leftovers import sweep
 from aslseg.project.case import OWN_FILES, OWN_FOLDERS
 from aslseg.project.label_origin import ORIGIN
 from aslseg.project.project import Project
-from aslseg.storage import storage_errors, sweep, temporary_beside, visible_files
+from aslseg.storage import storage_errors, temporary_beside, visible_files
 from aslseg.targets import Target, as_typed
 
 

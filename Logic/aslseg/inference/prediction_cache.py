@@ -32,6 +32,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import aslseg
+from aslseg.bounded_cache import BoundedCache
 from aslseg.config import SamConfig
 from aslseg.data.orientation import ORIENTATION, axial_labelmap, axial_volume, to_axial
 from aslseg.data.volume import Geometry, Labelmap, Volume
@@ -39,7 +40,7 @@ from aslseg.errors import StorageError
 from aslseg.project.project import open_project
 from aslseg.project.run_folder import RunFolder, best_round, weights_digest
 from aslseg.sam.weights import verify_weights
-from aslseg.storage import BoundedCache, atomic_path, plain, sha256_of
+from aslseg.storage import atomic_path, plain, sha256_of
 
 logger = logging.getLogger(__name__)
 

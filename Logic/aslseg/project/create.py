@@ -45,7 +45,7 @@ from aslseg.project.similar_bodies import MOST_PAIRS, keep_bodies, similar_pairs
 from aslseg.project.similar_bodies import in_words as similar_in_words
 from aslseg.project.staged_cases import StagedCase, placed, read_cases, staging_folder
 from aslseg.project.windows import window_notes
-from aslseg.storage import in_words
+from aslseg.reading import contradiction_in_words
 from aslseg.targets import LIVER_TARGETS, Target
 
 
@@ -129,7 +129,7 @@ def create_project(
     try:
         project = Project(folder=folder, targets=tuple(targets), preset=preset)
     except ValidationError as error:
-        raise in_words(error, str(folder)) from error
+        raise contradiction_in_words(error, str(folder)) from error
 
     def as_new() -> Project:
         _refuse_project(folder)

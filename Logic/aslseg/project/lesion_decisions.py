@@ -29,7 +29,7 @@ from aslseg.project.lesion_lines import MORE, REMEDY, read_lesion_lines
 from aslseg.project.lock import changing
 from aslseg.project.project import Project, open_project
 from aslseg.reading import MOST_LINE_BYTES
-from aslseg.storage import append_line, inside, storage_errors
+from aslseg.storage import append_lines, inside, storage_errors
 from aslseg.targets import Target
 
 ENOUGH_DECIDED = 0.5
@@ -294,7 +294,7 @@ def putting_lesions(
             raise ProjectError(msg + "case again.")
         path = _path(current, case_id)
         lines = _lines_of(current, before, changes)
-        length = append_line(path, *lines, after=before.latest) if lines else None
+        length = append_lines(path, *lines, after=before.latest) if lines else None
         try:
             yield read_lesions(current, case_id)
         except BaseException:

@@ -10,11 +10,12 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from aslseg.errors import ProjectError, StorageError
+from aslseg.leftovers import sweep
 from aslseg.project.all_or_nothing import UNFINISHED, undo_unfinished
 from aslseg.project.case import HISTORY, LABELS, PROJECT_FILE, PROJECT_REMEDY
 from aslseg.project.image_digests import PLACE as KNOWN_IMAGES
 from aslseg.reading import read_object
-from aslseg.storage import storage_errors, sweep
+from aslseg.storage import storage_errors
 
 LOCK = ".project.lock"
 PATIENCE_S = 60.0

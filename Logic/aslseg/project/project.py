@@ -55,9 +55,9 @@ from aslseg.project.organ_masks import (
     with_masks,
 )
 from aslseg.project.patients import divided_patient, refuse_divided
-from aslseg.reading import read_object
+from aslseg.reading import contradiction_in_words, read_object
 from aslseg.run_names import SCHEMA_VERSION
-from aslseg.storage import atomic_path, in_words, inside, write_json_atomic
+from aslseg.storage import atomic_path, inside, write_json_atomic
 from aslseg.targets import Target, cascade_stages
 
 
@@ -558,7 +558,7 @@ def open_project(folder: Path) -> Project:
     try:
         return Project.model_validate({**values, **today})
     except ValidationError as error:
-        raise in_words(error, str(path)) from error
+        raise contradiction_in_words(error, str(path)) from error
 
 
 def change_project(folder: Path, change: Callable[[Project], Project]) -> Project:
@@ -630,7 +630,7 @@ def validated(project: Project, **changes: Any) -> Project:
     try:
         return Project.model_validate({**values, **changes})
     except ValidationError as error:
-        raise in_words(error, str(project.folder)) from error
+        raise contradiction_in_words(error, str(project.folder)) from error
 
 
 def _refuse_repeated(what: str, names: Iterable[Hashable]) -> None:

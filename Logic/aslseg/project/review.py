@@ -33,7 +33,7 @@ from aslseg.project.roles import refuse_prediction, refuse_to_judge_by
 from aslseg.project.run_folder import RunFolder, saw_another
 from aslseg.project.run_tables import REFINED
 from aslseg.reading import read_lines
-from aslseg.storage import append_line, copy_atomic, inside
+from aslseg.storage import append_lines, copy_atomic, inside
 from aslseg.targets import lesion_targets
 
 _REMEDY = "restore it from a copy, or remove the damaged line"
@@ -447,4 +447,4 @@ def _append(folder: Path, review: Mapping[str, Any]) -> int:
     known = (values or {} for _, values in read_lines(path, ProjectError, _REMEDY))
     numbers = [found for one in known if isinstance(found := one.get("number"), int)]
     # No number is given twice, though lines were removed by hand.
-    return append_line(path, {**review, "number": 1 + max(numbers, default=0)})
+    return append_lines(path, {**review, "number": 1 + max(numbers, default=0)})

@@ -10,7 +10,7 @@ from aslseg.errors import ProjectError
 from aslseg.project.case import Case
 from aslseg.project.patients import meant_patients
 from aslseg.project.project import Project, change_project, validated
-from aslseg.storage import in_words
+from aslseg.reading import contradiction_in_words
 
 
 def assign(
@@ -102,4 +102,4 @@ def _changed(case: Case, patients: Mapping[str, str], splits: Mapping[str, str])
     try:
         return Case.model_validate({**case.model_dump(), **values})
     except ValidationError as error:
-        raise in_words(error, f"Case {case.id}") from error
+        raise contradiction_in_words(error, f"Case {case.id}") from error

@@ -15,11 +15,12 @@ from filelock import FileLock, Timeout
 from aslseg import run_names, schema_1
 from aslseg.errors import AslsegError, CancelledError, RunError
 from aslseg.events import Event, Monitor, Progress, RunProgress
+from aslseg.leftovers import sweep
 from aslseg.project.case import RUNS
 from aslseg.project.remote_run import FILE_NAME as REMOTE_NOTE
 from aslseg.project.remote_run import claim_run
 from aslseg.project.run_folder import RunFolder
-from aslseg.storage import is_disk_full, plain, storage_errors, sweep, unwritable
+from aslseg.storage import is_disk_full, plain, storage_errors, unwritable
 
 logger = logging.getLogger(__name__)
 _READERS = ("aslseg.data", "aslseg.project")

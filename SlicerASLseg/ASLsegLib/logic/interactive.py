@@ -570,7 +570,7 @@ def new_scratch(parent: Path) -> Path:
     from aslseg.storage import temporary_beside
 
     with suppress(ImportError):  # psutil comes with the requirements
-        from aslseg.storage import sweep
+        from aslseg.leftovers import sweep
 
         sweep(parent)
     folder = temporary_beside(parent / "panel")
