@@ -13,7 +13,7 @@ from typing import Any, Literal
 from pydantic import BaseModel
 
 from aslseg.data.images import stamp_of, stem_of
-from aslseg.errors import ImageError
+from aslseg.errors import ImageError, as_typed_command
 from aslseg.reading import damage_told, read_json
 from aslseg.storage import sha256_of
 
@@ -51,12 +51,14 @@ def ai_label_problem(label: Path) -> str:
         for folder in (path.parent, path.parent.parent):
             made_by = _made_by_ai(folder / ORIGIN, path)
             if made_by:
+                review = as_typed_command(
+                    "aslseg", "labels", "PROJECT", path.parent, "--origin", "NAME"
+                )
                 return (
                     f"{label} is an AI label map ({made_by}) that nobody has looked at, as "
                     f"{folder / ORIGIN} says; it is no label to learn from or to check on. Leave "
-                    "it out, and take it for review once there is a project: aslseg labels PROJECT "
-                    f"{path.parent} --origin NAME. If a person has corrected it, move it to a "
-                    "folder without that file."
+                    f"it out, and take it for review once there is a project: {review}. If a "
+                    "person has corrected it, move it to a folder without that file."
                 )
     return ""
 

@@ -277,10 +277,11 @@ class RemoteEngine:
             note = self._free_to_send(run)
             is_there = self._link.do(lambda connection: _is_there(connection, project, run))
             if do == "train" and is_there:
+                clean = as_typed_command("aslseg", "hosts", "clean", self.host.name, project.folder)
                 msg = (
                     f"{self.host.name} has a run '{run.run_id}' that is not here, maybe of another "
                     f"project that was in {project.folder}; give another name, or delete what is "
-                    f"there: aslseg hosts clean {self.host.name} {project.folder}"
+                    f"there: {clean}"
                 )
                 raise RunError(msg)
             if not is_there:
@@ -302,11 +303,11 @@ class RemoteEngine:
                 changes = {"project": _mirror(connection, key), "run": run.run_id}
                 values = {**request.model_dump(), **changes}
                 if not self._link.send(connection, session, do, values):
-                    look = ("aslseg", "follow", project.folder, "--run", run.run_id)
+                    look = as_typed_command("aslseg", "follow", project.folder, "--run", run.run_id)
                     msg = (
                         f"The connection to {self.host.name} was lost while the engine there was "
                         f"started, and run '{run.run_id}' may have begun or not. Look for it there "
-                        f"({as_typed_command(*look)}); if it has not, resume it."
+                        f"({look}); if it has not, resume it."
                     )
                     raise RunError(msg)
                 return begun

@@ -204,7 +204,7 @@ def test_a_run_that_the_engine_has_not_taken_is_to_be_looked_for(
     followed: Followed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(link.Link, "send", lambda *_: False)
-    words = "was lost while the engine there was started, and run 'a' may have begun or not"
+    words = "the engine there was started, and run 'a' may have begun or not.* --run a"
     with pytest.raises(RunError, match=words):
         followed.ask("train", settings="quick", run="a")
     assert list(open_remote_runs(followed.project.folder)) == ["a"]
