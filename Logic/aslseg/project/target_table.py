@@ -87,8 +87,8 @@ def target_problems(rows: Sequence[TargetRow]) -> list[Problem]:
     if not rows:
         return [Problem("targets", "There is no target; name at least one class to segment.")]
     found = [problem for number, row in enumerate(rows) for problem in _of_row(number, row)]
-    found += _repeated(rows, "name", [row.name.strip() for row in rows])
-    found += _repeated(rows, "value", [_number(row.value) for row in rows])
+    found += _repeated("name", [row.name.strip() for row in rows])
+    found += _repeated("value", [_number(row.value) for row in rows])
     found += _parents(rows)
     if not found:
         try:
@@ -175,9 +175,7 @@ def _in_words(number: int, row: TargetRow, column: str) -> Problem:
     return Problem("target", message, number, column_name)
 
 
-def _repeated(
-    rows: Sequence[TargetRow], column: Column, values: Sequence[str | int | None]
-) -> list[Problem]:
+def _repeated(column: Column, values: Sequence[str | int | None]) -> list[Problem]:
     count: Counter[str | int | None] = Counter(values)
     return [
         Problem(

@@ -20,7 +20,6 @@ from aslseg.sam.embeddings import SliceFrame
 from aslseg.sam.model import CHANNELS
 
 PROMPTS_PER_PASS = 64
-_PADDING = -1  # label of the point that stock SAM adds when there is no box
 
 
 @dataclass(frozen=True, slots=True, eq=False)
