@@ -101,6 +101,38 @@ def test_cases_that_are_chosen_to_be_exported_stay_so_when_the_list_changes(
     assert chosen() == [names[1]]
 
 
+def test_all_cases_are_not_exported_where_the_chosen_ones_are_gone(
+    panel: Any, project: Path, tmp_path: Path
+) -> None:
+    logic, ui = panel.logic, panel.ui
+    logic.open_project(project)
+    names = [case.id for case in logic.project.cases]
+    ui.exportFolderEdit.currentPath = str(tmp_path / "out")
+    ui.exportCasesTable.item(2, 0).setSelected(True)
+    logic.remove_cases(names[2])
+    run_event_loop(0.1)
+    assert not ui.exportCasesButton.enabled
+    assert "choose others, or all" in ui.exportCasesButton.toolTip
+    ui.exportCasesTable.selectAll()
+    run_event_loop(0.1)
+    assert ui.exportCasesButton.enabled
+
+
+def test_cases_that_were_chosen_of_one_project_are_not_chosen_of_another(
+    panel: Any, project: Path, tmp_path: Path
+) -> None:
+    table = panel.ui.exportCasesTable
+    panel.logic.open_project(project)
+    table.item(1, 0).setSelected(True)
+    run_event_loop(0.1)
+    assert table.selectedItems()
+    shutil.copytree(project, tmp_path / "other")
+    panel.logic.open_project(tmp_path / "other")
+    run_event_loop(0.1)
+    assert table.rowCount
+    assert not table.selectedItems()
+
+
 def test_cases_with_unsaved_drawing_are_named_before_they_are_exported_or_learnt(
     panel: Any, project: Path, tmp_path: Path, dialogs: Any
 ) -> None:

@@ -139,13 +139,13 @@ def _show_runs(runs: list[RunFolder]) -> None:
 
 def _run_row(run: RunFolder) -> list[str]:
     try:
-        facts = run.status
+        facts, state = run.status, state_of(run)
     except RunError:
         return [run.run_id, "damaged status.json", "", "", "", ""]
-    left = facts.get("seconds_left")
+    left = facts.get("seconds_left") if state == "running" else None
     return [
         run.run_id,
-        state_of(run),
+        state,
         f"{facts.get('round', 0)} of {facts.get('rounds', '?')}",
         str(facts.get("task", "")),
         f"{facts.get('step', 0)} of {facts.get('of', 0)}",

@@ -18,6 +18,7 @@ from ASLsegLib.widgets.section import ROW_PX, Section, as_plain, fill_combo, no_
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from ASLsegLib.engine.client import PanelEvent
 
@@ -41,6 +42,9 @@ MADE_BY = {
 }
 FILES_THERE = "filesthere"
 """Kind of the failure that a person can answer by letting files be replaced."""
+_CHOICE_GONE = _(
+    "The cases that were chosen are not in the project any more: choose others, or all (Ctrl+A)."
+)
 _OTHER_PROJECT = _("Another project was opened meanwhile; nothing is replaced. Start again.")
 
 
@@ -55,6 +59,8 @@ class BatchSection(Section):
         self._text = ""
         self._silence = ""
         self._again: Callable[[], None] | None = None
+        self._choice_is_gone = False
+        self._listed_of: Path | None = None
         ui = self.ui
         ui.exportCasesTable.setColumnCount(1)
         ui.exportCasesTable.horizontalHeader().setVisible(False)
@@ -66,18 +72,20 @@ class BatchSection(Section):
         self.on_click(ui.exportCasesButton, self.export)
         self.on_click(ui.segmentFolderButton, self.segment_folder)
         self.on_click(ui.batchStopButton, self.logic.stop_batch)
+        self.on_signal(ui.exportCasesTable, "itemSelectionChanged()", self._choose)
         for edit in (ui.exportFolderEdit, ui.newVolumesEdit, ui.newLabelsEdit, ui.newOrgansEdit):
             self.on_signal(edit, "currentPathChanged(QString)", lambda: None)
 
     def update(self) -> None:
         """Show what is possible and how far it is."""
         ui, batch, project = self.ui, self.logic.batch, self.logic.project
-        self._list_cases([case.id for case in project.cases] if project else [])
+        self._list_cases()
         can = "" if requirements.can_open_projects() else self.panel.missing
         closed = "" if project else _("Open a project first.")
         busy = _("Wait for what is under way, or stop it.") if batch.is_busy else ""
         folder = _no_folder(ui.exportFolderEdit, _("Choose the folder to export to."))
-        self.gate(ui.exportCasesButton, can, closed, folder, busy)
+        gone = _CHOICE_GONE if self._choice_is_gone else ""
+        self.gate(ui.exportCasesButton, can, closed, folder, gone, busy)
         run = "" if self._run() else _("Train first: no run has a finished round.")
         images = _no_folder(ui.newVolumesEdit, _("Choose the folder of new volumes."))
         labels = _no_folder(ui.newLabelsEdit, _("Choose the folder for label maps."))
@@ -178,21 +186,35 @@ class BatchSection(Section):
         """Return the cases that are chosen to be exported."""
         return [item.text() for item in self.ui.exportCasesTable.selectedItems()]
 
-    def _list_cases(self, names: list[str]) -> None:
-        """List the cases; those that are chosen stay so, also one that was renamed."""
-        table = self.ui.exportCasesTable
+    def _choose(self) -> None:
+        """Forget that a choice is gone, when there is another one."""
+        self._choice_is_gone = False
+
+    def _list_cases(self) -> None:
+        """List the cases; those that are chosen stay so, also one that was renamed.
+
+        Where none of them is left, all would be exported: another choice is asked for. Of another
+        project nothing is chosen yet.
+        """
+        table, project = self.ui.exportCasesTable, self.logic.project
+        names = [case.id for case in project.cases] if project else []
+        folder = project.folder if project else None
         before = [table.item(row, 0).text() for row in range(table.rowCount)]
-        if names == before:
+        if (folder, names) == (self._listed_of, before):
             return
-        chosen = self._chosen()
+        chosen = self._chosen() if folder == self._listed_of else []
         others = [pair for pair in zip(before, names, strict=False) if pair[0] != pair[1]]
         if len(before) == len(names) and len(others) == 1:
             chosen = [dict(others).get(name, name) for name in chosen]
+        was = table.blockSignals(True)
         table.clearSelection()
         table.setRowCount(len(names))
         for row, name in enumerate(names):
             table.setItem(row, 0, qt.QTableWidgetItem(name))
             table.item(row, 0).setSelected(name in chosen)
+        table.blockSignals(was)
+        self._listed_of = folder
+        self._choice_is_gone = bool(chosen) and bool(names) and not set(chosen) & set(names)
 
     def _show_text(self) -> None:
         state = self.logic.batch.state

@@ -141,6 +141,6 @@ class OrganMaskSection(Section):
         if not folder:
             return
         title, text = _("Labels of another model"), _("Name of the model:")
-        origin = str(qt.QInputDialog.getText(self.panel.widget, title, text))
+        origin = str(qt.QInputDialog.getText(self.panel.widget, title, text)).strip()
         if origin:
             self.logic.add_external_labels(origin, folder, wait=False)

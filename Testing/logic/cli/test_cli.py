@@ -647,12 +647,14 @@ def test_a_later_run_without_a_finished_round_blocks_neither_status_nor_segment(
     project = a_tiny_project(tmp_path)
     one = write_run(project.folder / "runs" / "one", {"c5": a_patient(5)[1]})
     RunFolder(one).write_status(best_round=2)
-    create_run(project.folder, tiny_config(), "two").write_status(state="failed")
+    later = create_run(project.folder, tiny_config(), "two")
+    later.write_status(state="failed", seconds_left=4321.0)
     said = "Run 'two' is later, and has no finished round yet: this is of run 'one'"
     shown = aslseg("status", project.folder)
     assert shown.exit_code == 0
     assert said in shown.stderr
     assert "Dice on validation volumes" in shown.output
+    assert "1 h" not in shown.output  # nothing goes on
     used: list[Path] = []
 
     def segment_folder(run: RunFolder, images: Any, output: Path, *_: Any, **__: Any) -> Any:
