@@ -441,7 +441,7 @@ def test_a_project_that_was_moved_away_is_not_made_anew(logic: Any, tmp_path: Pa
         lambda: logic.undo_decision(),
         lambda: logic.save_label(draw(ct_of(logic), liver=liver_mask())),
     ):
-        with pytest.raises(AslsegError, match=r"project\.json cannot be read"):
+        with pytest.raises(AslsegError, match=r"There is no folder"):
             act()
     assert not folder.exists()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,13 +11,26 @@ from filelock import FileLock, Timeout
 from aslseg.errors import ProjectError, StorageError
 from aslseg.leftovers import sweep
 from aslseg.project.all_or_nothing import UNFINISHED, undo_unfinished
-from aslseg.project.case import HISTORY, LABELS, PROJECT_FILE, PROJECT_REMEDY
+from aslseg.project.case import HISTORY, LABELS
 from aslseg.project.image_digests import PLACE as KNOWN_IMAGES
-from aslseg.reading import read_object
 from aslseg.storage import storage_errors
 
 LOCK = ".project.lock"
 PATIENCE_S = 60.0
+
+
+def require_folder(folder: Path) -> None:
+    """Refuse the folder of a project that is not there.
+
+    Raises:
+        ProjectError: When it is not.
+    """
+    if not folder.is_dir():
+        msg = (
+            f"There is no folder {folder}; connect the disk or network share that it is on, or "
+            "give the folder where the project is now."
+        )
+        raise ProjectError(msg)
 
 
 @contextmanager
@@ -36,8 +48,7 @@ def changing(folder: Path) -> Iterator[None]:
             there, for it may have been moved, or what is kept of an unfinished change is damaged.
         StorageError: When the folder cannot be written, or its disk knows no locks.
     """
-    if not os.path.lexists(folder):  # else a new one would be made where it was
-        read_object(folder / PROJECT_FILE, ProjectError, PROJECT_REMEDY)  # says what is wrong
+    require_folder(folder)  # else a new one would be made where it was
     lock = FileLock(folder.resolve() / LOCK, is_singleton=True)
     is_first = not lock.is_locked
     with storage_errors(folder):

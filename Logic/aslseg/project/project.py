@@ -44,7 +44,7 @@ from aslseg.project.labels import (
     refuse_unclaimed,
 )
 from aslseg.project.lesion_lines import count_lesion_lines
-from aslseg.project.lock import changing
+from aslseg.project.lock import changing, require_folder
 from aslseg.project.organ_masks import (
     another_mask,
     checked_organ_mask,
@@ -537,12 +537,7 @@ def open_project(folder: Path) -> Project:
         StorageError: As `changing`, with an unfinished change.
     """
     path = folder if folder.name == PROJECT_FILE else folder / PROJECT_FILE
-    if not path.parent.is_dir():
-        msg = (
-            f"There is no folder {path.parent}; connect the disk or network share that it is on, "
-            "or give the folder where the project is now."
-        )
-        raise ProjectError(msg)
+    require_folder(path.parent)
     if (path.parent / UNFINISHED / FILES).exists():
         with changing(path.parent):
             pass
