@@ -95,7 +95,7 @@ def test_training_where_calls_fail(
     needing = sum(line.startswith(("create ", "mkdir ")) for line in lines)
     draw, labels = draws("calls that fail"), human_labels(alone)
     whole = results_of(trained.folder / "project")
-    for index in range(count(short=3, full=25)):
+    for index in range(count(short=2, full=25)):
         number, once = draw.randint(1, needing), draw.random() < 0.3
         place = tmp_path / str(index)
         with campaign.case(f"no space at call {number} of {needing}, once: {once}"):

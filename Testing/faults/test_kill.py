@@ -146,7 +146,7 @@ def test_train(campaign: Campaign, template: Template, tmp_path: Path) -> None:
     """Every fourth moment falls into a run with SAM, which takes twice as long."""
     without = template.folder / "without-sam.json"
     without.write_text(config_without_sam().model_dump_json())
-    draw, number = draws("kill train"), count(short=4, full=100)
+    draw, number = draws("kill train"), count(short=3, full=100)
     shares = {template.config: number // 4, without: number - number // 4}
     labels = human_labels(template.folder / "project")
     images = contents(template.folder / "data")

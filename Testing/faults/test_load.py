@@ -90,7 +90,7 @@ def test_memory_of_training_does_not_grow_with_the_volumes(
     campaign: Campaign, tmp_path: Path
 ) -> None:
     """Freed memory stays with the process (`tune_allocator`), whose peak so rises at first."""
-    few, many = (10, 100) if is_full() else (10, 60)
+    few, many = (10, 100) if is_full() else (10, 40)
     config = tmp_path / "settings.json"
     settings = small_config(
         rounds=1, sam=SamConfig(model="none"), crossfit_share=0.0, label_unlabelled=True
