@@ -633,16 +633,17 @@ def parse_config(values: dict[str, Any], source: str = "settings") -> RunConfig:
     try:
         return RunConfig.model_validate(values)
     except ValidationError as error:
-        where = first_finding(error)[0] or "the whole"
-        msg = f"{source}: setting '{where}' cannot be used: {_in_words(error)}; correct it."
+        where, what = first_finding(error)
+        what = _no_such_setting(error) or what.removeprefix("Value error, ")
+        msg = f"{source}: setting '{where or 'the whole'}' cannot be used: {what}; correct it."
         raise ConfigError(msg) from error
 
 
-def _in_words(error: ValidationError) -> str:
-    """Say what is wrong with a setting; of one that there is not, which ones are named alike."""
+def _no_such_setting(error: ValidationError) -> str:
+    """Say which settings are named like one that there is not; nothing of other findings."""
     first = error.errors()[0]
     if first["type"] != "extra_forbidden":
-        return first["msg"].removeprefix("Value error, ")
+        return ""
     *groups, name = map(str, first["loc"])
     known: Any = RunConfig().model_dump()
     for group in groups:

@@ -19,15 +19,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from aslseg.errors import StorageError
-
-if TYPE_CHECKING:
-    pass
-
 
 TEMPORARY = ".aslseg-"
 """How the names of files that are not finished begin."""

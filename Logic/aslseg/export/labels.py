@@ -75,12 +75,12 @@ def labels_of(
     asked = [case for case in project.cases if wanted is None or case.id in wanted]
     last = {review.case_id: review for review in decisions(project)}
     sources = latest_predictions((case for case in asked if case.label is None), runs)
-    reports = {run: _reports(project, run) for run in {*sources.values(), None}}
-    found = []
-    for case in asked:
-        run = sources.get(case.id)
-        found.append(_label_of(project, case, choice, reports[run][case.id], last, run))
-    return found
+    used = [sources.get(case.id) for case in asked]
+    reports = {run: _reports(project, run) for run in set(used)}
+    return [
+        _label_of(project, case, choice, reports[run][case.id], last, run)
+        for case, run in zip(asked, used, strict=True)
+    ]
 
 
 def _reports(project: Project, run: RunFolder | None) -> dict[str, CaseReport]:

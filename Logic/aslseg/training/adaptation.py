@@ -150,9 +150,8 @@ def train_refiner(
         if target.name not in context.given_targets
     ]
     paths = {t.name: adaptation_path(folder, t) for _, t in pairs}
-    with scratch(
-        folder / run_names.SAMPLES
-    ) as stored:  # a process may have been ended while these went
+    # Opened also where all is trained: a process may have been ended while these went.
+    with scratch(folder / run_names.SAMPLES) as stored:
         if not all(path.exists() for path in paths.values()):
             samples = _training_samples(
                 context, trained, sam_predictor, out_of_fold_models or {}, stored
