@@ -123,7 +123,7 @@ def install(bare: Bare, packages: str) -> None:
     if sys.modules["ASLsegLib.requirements"]._import_name("monai") in sys.modules:
         raise AssertionError("monai was imported although it is not installed")
     click(bare.panel.ui.installButton)
-    bare.told["after"] = bare.panel.missing
+    bare.told["after"] = sys.modules["ASLsegLib.widgets.section"].not_installed()
 
 
 def main(settings: str, packages: str, project: str) -> None:

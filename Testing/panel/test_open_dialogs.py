@@ -50,7 +50,10 @@ def test_progress_goes_on_while_a_question_of_the_background_is_open(
     panel: Any, open_dialogs: list[int]
 ) -> None:
     panel.logic.background.start(
-        "reading", lambda _: None, lambda _: panel.may_replace(["liver"]), panel.logic.failed.emit
+        "reading",
+        lambda _: None,
+        lambda _: panel.questions.may_replace(["liver"]),
+        panel.logic.failed.emit,
     )
     wait_until(lambda: open_dialogs, 10.0, "the question was asked")
     assert open_dialogs[0] >= 5
@@ -66,7 +69,7 @@ def test_a_question_that_a_result_brings_neither_repeats_nor_breaks_its_import(
 
     def show(_: Any) -> Any:
         for name in ("first", "second"):
-            panel.may_replace([name])
+            panel.questions.may_replace([name])
             steps.append(name)
             yield name
 

@@ -8,7 +8,7 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from ASLsegLib.widgets.section import Section, fill_combo
+from ASLsegLib.widgets.section import Section, fill_combo, not_installed
 
 
 class AdvancedSection(Section):
@@ -33,7 +33,7 @@ class AdvancedSection(Section):
         self.gate(self.ui.openFolderButton, closed)
         self.gate(self.ui.clearCacheButton, closed, empty, busy, needs_engine=True)
         no_sam = _("No SAM is chosen.") if self.panel.parameters.samModel == "none" else ""
-        self.gate(self.ui.removeWeightsButton, self.panel.missing, no_sam, busy, needs_engine=True)
+        self.gate(self.ui.removeWeightsButton, not_installed(), no_sam, busy, needs_engine=True)
 
     def on_log(self, line: str) -> None:
         """Add a line to the log, which keeps the last ones."""

@@ -9,12 +9,21 @@ import qt
 from slicer.i18n import tr as _
 
 from aslseg.events import Progress
-from ASLsegLib import requirements
 from ASLsegLib.engine.client import AT_WORK, State
 from ASLsegLib.parameters import whole_path
 from ASLsegLib.scene.volumes import SceneError
 from ASLsegLib.widgets.progress import STATES, show_progress
-from ASLsegLib.widgets.section import ROW_PX, Section, as_plain, fill_combo, no_whole_path
+from ASLsegLib.widgets.questions import choose_organ
+from ASLsegLib.widgets.section import (
+    ROW_PX,
+    Section,
+    as_plain,
+    cannot_open,
+    fill_combo,
+    no_organ,
+    no_whole_path,
+    not_installed,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -80,7 +89,7 @@ class BatchSection(Section):
         """Show what is possible and how far it is."""
         ui, batch, project = self.ui, self.logic.batch, self.logic.project
         self._list_cases()
-        can = "" if requirements.can_open_projects() else self.panel.missing
+        can = cannot_open()
         closed = "" if project else _("Open a project first.")
         busy = _("Wait for what is under way, or stop it.") if batch.is_busy else ""
         folder = _no_folder(ui.exportFolderEdit, _("Choose the folder to export to."))
@@ -90,9 +99,9 @@ class BatchSection(Section):
         images = _no_folder(ui.newVolumesEdit, _("Choose the folder of new volumes."))
         labels = _no_folder(ui.newLabelsEdit, _("Choose the folder for label maps."))
         masks = _no_folder(ui.newOrgansEdit, "")
-        reasons = (self.panel.missing, closed, run, images, labels, masks, busy)
+        reasons = (not_installed(), closed, run, images, labels, masks, busy)
         self.gate(ui.segmentFolderButton, *reasons)
-        self.gate(ui.newOrgansEdit, closed, self.panel.no_organ())
+        self.gate(ui.newOrgansEdit, closed, no_organ(self.logic))
         ui.batchBar.setVisible(batch.is_busy)
         ui.batchStopButton.setVisible(batch.is_busy)
         stopping = _("It is stopping already.") if batch.state is State.CANCELLING else ""
@@ -129,10 +138,11 @@ class BatchSection(Section):
             run_id=self._run() if labels == "all" else None,
             wait=False,
         )
+        asked = self.panel.questions.may_miss
         self._start(
             lambda replace: export(
                 replace=replace,
-                may_miss=(lambda _: True) if replace else self.panel.may_miss,  # was asked then
+                may_miss=(lambda _: True) if replace else asked,  # was asked then
             )
         )
 
@@ -140,7 +150,7 @@ class BatchSection(Section):
         """Segment the volumes of the folder with the chosen run, and with organ masks."""
         ui = self.ui
         masks = _folder(ui.newOrgansEdit)
-        organ = self.panel.choose_organ() if masks else ""
+        organ = choose_organ(self.logic.organs(), self.panel.widget) if masks else ""
         if masks and not organ:
             return  # nobody said which organ the masks are of
         segment = partial(
@@ -173,7 +183,7 @@ class BatchSection(Section):
     def _ask_to_replace(self, message: str) -> None:
         """Do it again with leave to replace, if a person gives it."""
         again, self._again = self._again, None
-        if again is not None and self.panel.may_replace_files(message):
+        if again is not None and self.panel.questions.may_replace_files(message):
             self.panel.attempt(again)
         else:
             self._text = message

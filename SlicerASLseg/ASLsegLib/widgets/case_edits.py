@@ -5,8 +5,7 @@ from __future__ import annotations
 import qt
 from slicer.i18n import tr as _
 
-from ASLsegLib import requirements
-from ASLsegLib.widgets.section import Section, cell
+from ASLsegLib.widgets.section import Section, cannot_open, cell
 
 
 class CaseEditsSection(Section):
@@ -22,7 +21,7 @@ class CaseEditsSection(Section):
 
     def update(self) -> None:
         """Show which actions are possible."""
-        can = "" if requirements.can_open_projects() else self.panel.missing
+        can = cannot_open()
         closed = "" if self.logic.project else _("Open or make a project first.")
         case = "" if self._case_id else _("Choose a case in the table.")
         busy = _("Files are being read; wait.") if self.logic.background.is_busy else ""
@@ -68,7 +67,7 @@ class CaseEditsSection(Section):
 
     def _remove(self) -> None:
         case_id = self._case_id
-        if self.panel.may_remove_case(case_id):
+        if self.panel.questions.may_remove_case(case_id):
             self.logic.remove_cases(case_id)
 
     def _asked(self, title: str, question: str, text: str) -> str:

@@ -10,7 +10,15 @@ import qt
 from slicer.i18n import tr as _
 
 from ASLsegLib.widgets.below_views import BelowViews
-from ASLsegLib.widgets.section import Section, cell, choose_row, fill_combo, show_cell, single_shot
+from ASLsegLib.widgets.section import (
+    Section,
+    cell,
+    choose_row,
+    fill_combo,
+    not_installed,
+    show_cell,
+    single_shot,
+)
 
 if TYPE_CHECKING:
     from aslseg.project.overview import CaseOverview
@@ -44,7 +52,7 @@ class DashboardSection(Section):
         self.gate(
             self.ui.overviewButton,
             "" if self._place.is_possible else _("Needs the views of Slicer's main window."),
-            self.panel.missing if not cases else "",
+            not_installed() if not cases else "",
             "" if project else _("Open a project first."),
             "" if cases else _("The project has no cases yet."),
         )

@@ -12,7 +12,7 @@ from ASLsegLib.scene.prompts import XYXY, free_prompts
 from ASLsegLib.scene.provenance import source_of
 from ASLsegLib.scene.slice_views import current_slice
 from ASLsegLib.scene.volumes import SceneError
-from ASLsegLib.widgets.section import Section, VolumeNote
+from ASLsegLib.widgets.section import Section, VolumeNote, no_sam, not_installed
 
 if TYPE_CHECKING:
     from aslseg.engine.facts import GrowthFacts
@@ -61,7 +61,7 @@ class GrowthSection(Section):
         self.gate(
             self.ui.growButton,
             "" if volume else no_volume,
-            self.panel.missing or self.panel.no_sam(),
+            not_installed() or no_sam(self.logic, self.panel.parameters),
             "" if can_grow else place,
             needs_engine=True,
         )
@@ -75,7 +75,7 @@ class GrowthSection(Section):
     def tick(self) -> None:
         """Let lesions grow from new boxes, and again when their prompts have changed and rest."""
         volume, parameters = self.panel.volume, self.panel.parameters
-        if volume is None or self.panel.missing or time.monotonic() - self._looked_at < LOOK_S:
+        if volume is None or not_installed() or time.monotonic() - self._looked_at < LOOK_S:
             return
         self._looked_at = time.monotonic()
         if current_slice(volume) != self._slice:
@@ -243,9 +243,9 @@ class GrowthSection(Section):
         self._note_start(growth)
 
     def _require_sam(self) -> None:
-        no_sam = self.panel.no_sam()
-        if no_sam:
-            raise SceneError(no_sam)
+        problem = no_sam(self.logic, self.panel.parameters)
+        if problem:
+            raise SceneError(problem)
 
     def _note_start(self, growth: Growth) -> None:
         self._started_at, self._started = time.monotonic(), growth

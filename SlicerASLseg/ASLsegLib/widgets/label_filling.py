@@ -10,7 +10,7 @@ from aslseg.data.slice_numbers import write_slices
 from ASLsegLib.logic.slice_filling import why_no_organ
 from ASLsegLib.scene.hidden_segments import show_hidden
 from ASLsegLib.scene.repaired_slices import organ_segments, stamp_of
-from ASLsegLib.widgets.section import Section
+from ASLsegLib.widgets.section import Section, not_installed
 
 if TYPE_CHECKING:
     from aslseg.engine.facts import FillFacts
@@ -35,7 +35,7 @@ class LabelFillingSection(Section):
         organ = ""
         if not (closed or chosen):
             organ = why_no_organ(node, self.logic.targets())
-        missing = self.panel.missing
+        missing = not_installed()
         self.gate(ui.fillLabelButton, missing, closed, chosen, organ, needs_engine=True)
         said = self._said if node is not None and stamp_of(node) == self._filled else ""
         ui.filledLabel.setText(said)

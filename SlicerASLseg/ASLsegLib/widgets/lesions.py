@@ -20,9 +20,11 @@ from ASLsegLib.widgets.section import (
     Section,
     cell,
     fill_table,
+    not_installed,
     open_in_segment_editor,
     single_shot,
 )
+from ASLsegLib.widgets.seen import require_seen
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -187,11 +189,11 @@ class LesionsSection(Section):
         review = self.review
         node = None if review is None else self.logic.refined_node(review.case_id)
         if node is not None:  # else the logic says what is missing
-            self.panel.require_seen(node, target)
+            require_seen(self.panel, node, target)
 
     def _finish(self) -> None:
         self._require_seen()
-        self.logic.finish_lesions(wait=False, questions=self.panel.questions)
+        self.logic.finish_lesions(wait=False, questions=self.panel.questions.before_saving)
 
     def _next(self) -> None:
         review = self.review
@@ -206,7 +208,7 @@ class LesionsSection(Section):
 
     def _train_on(self) -> None:
         share = self.ui.trainOnShareBox.value / 100
-        self.logic.train_on(share=share, wait=False, may_miss=self.panel.may_miss)
+        self.logic.train_on(share=share, wait=False, may_miss=self.panel.questions.may_miss)
 
     # -- within --------------------------------------------------------------------------------
 
@@ -237,7 +239,7 @@ class LesionsSection(Section):
             "" if self.logic.usable_run() else _("Train first: there is no finished round yet.")
         )
         training = _("A training is under way.") if self.logic.trainer.is_busy else ""
-        self.gate(ui.trainOnButton, self.panel.missing, self._no_lesions(), no_run, training)
+        self.gate(ui.trainOnButton, not_installed(), self._no_lesions(), no_run, training)
         ui.lesionLabel.setText(self._about())
 
     def _list_other_case(self) -> None:
@@ -263,7 +265,7 @@ class LesionsSection(Section):
         review = self.review
         if review is None or not review.otherwise or self.logic.is_drawing:
             return
-        if self.panel.may_show_as_decided(review.case_id, _otherwise(review)):
+        if self.panel.questions.may_show_as_decided(review.case_id, _otherwise(review)):
             self.panel.attempt(self.logic.show_lesions_as_decided)
 
     def _show_changes(self) -> None:

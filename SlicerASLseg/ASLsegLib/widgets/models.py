@@ -11,7 +11,7 @@ from slicer.i18n import tr as _
 from aslseg.errors import AslsegError
 from ASLsegLib import parameters, requirements
 from ASLsegLib.widgets.choices import METHODS, PRESETS, about
-from ASLsegLib.widgets.section import Section, fill_combo
+from ASLsegLib.widgets.section import Section, fill_combo, not_installed
 
 if TYPE_CHECKING:
     from aslseg.engine.facts import ComputerFacts, WeightsFacts
@@ -54,7 +54,7 @@ class ModelsSection(Section):
         self.ui.deviceLabel.setText(self._about_device())
         self.gate(
             self.ui.downloadButton,
-            self.panel.missing,
+            not_installed(),
             _("No SAM is chosen.") if self._model == "none" else "",
             _("The weights are there already.") if here else "",
             needs_engine=True,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from slicer.i18n import tr as _
 
 from ASLsegLib import requirements
-from ASLsegLib.widgets.section import Section
+from ASLsegLib.widgets.section import Section, not_installed
 
 INTRODUCTION = _(
     "Label a few CT volumes; a specialist network and SAM label the rest, and you decide. "
@@ -36,7 +36,7 @@ class NextStepSection(Section):
             self.ui.requirementsLabel.setText(text.format(names=", ".join(absent)))
         self.ui.introLabel.setVisible(self.logic.project is None)
         self.ui.nextStepLabel.setText(self._next_step(bool(absent)))
-        self.gate(self.ui.nextStepButton, self.panel.missing)
+        self.gate(self.ui.nextStepButton, not_installed())
 
     def _next_step(self, absent: bool) -> str:
         if absent:

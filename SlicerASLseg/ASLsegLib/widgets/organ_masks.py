@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 import qt
 from slicer.i18n import tr as _
 
-from ASLsegLib import requirements
 from ASLsegLib.scene.case_nodes import case_of
 from ASLsegLib.scene.slice_views import current_slice
-from ASLsegLib.widgets.section import Section
+from ASLsegLib.widgets.questions import choose_organ
+from ASLsegLib.widgets.section import Section, cannot_open, no_organ
+from ASLsegLib.widgets.seen import require_seen
 
 if TYPE_CHECKING:
     from aslseg.project.case import Case
@@ -48,12 +49,12 @@ class OrganMaskSection(Section):
 
     def update(self) -> None:
         """Show which actions are possible."""
-        can = "" if requirements.can_open_projects() else self.panel.missing
+        can = cannot_open()
         closed = "" if self.logic.project else _("Open or make a project first.")
         busy = _("Files are being read; wait.") if self.logic.background.is_busy else ""
         node = None if self.panel.parameters is None else self.panel.parameters.labelSegmentation
         chosen = "" if node is not None else _("Choose a segmentation.")
-        organs = self.panel.no_organ()
+        organs = no_organ(self.logic)
         self.gate(self.ui.saveOrganMaskButton, can, closed, organs, chosen, busy)
         self.gate(self.ui.addOrganMasksButton, can, closed, organs, busy)
         self.gate(self.ui.organSegmentationSelector, closed, organs)
@@ -112,16 +113,16 @@ class OrganMaskSection(Section):
         self.logic.mark_all_complete(self._case_id, segmentation=segmentation)
 
     def _save(self) -> None:
-        organ = self.panel.choose_organ()
+        organ = choose_organ(self.logic.organs(), self.panel.widget)
         if organ:
             node = self.panel.parameters.labelSegmentation
-            self.panel.require_seen(node, organ, is_saved=True)
+            require_seen(self.panel, node, organ, is_saved=True)
             self.logic.save_organ_mask(
-                node, organ, wait=False, may_replace=self.panel.may_replace_organ_masks
+                node, organ, wait=False, may_replace=self.panel.questions.may_replace_organ_masks
             )
 
     def _add(self) -> None:
-        organ = self.panel.choose_organ()
+        organ = choose_organ(self.logic.organs(), self.panel.widget)
         folder = organ and qt.QFileDialog.getExistingDirectory(
             self.panel.widget,
             _("Folder with masks of {organ}").format(organ=organ),
@@ -129,7 +130,7 @@ class OrganMaskSection(Section):
         )
         if folder:
             self.logic.add_organ_masks(
-                organ, folder, wait=False, may_replace=self.panel.may_replace_organ_masks
+                organ, folder, wait=False, may_replace=self.panel.questions.may_replace_organ_masks
             )
 
     def _add_labels(self) -> None:

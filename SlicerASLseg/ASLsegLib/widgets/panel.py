@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import qt
 import slicer
 import vtk
 from slicer.i18n import tr as _
@@ -16,15 +15,9 @@ from slicer.util import VTKObservationMixin
 from aslseg.errors import AslsegError, CancelledError
 from ASLsegLib import requirements
 from ASLsegLib.engine.background import Signal
-from ASLsegLib.logic.questions import Questions
 from ASLsegLib.parameters import Connected, project_folder
 from ASLsegLib.paths import PROJECT_FILE, resource
-from ASLsegLib.scene.hidden_segments import show_hidden
-from ASLsegLib.scene.provenance import source_of
-from ASLsegLib.scene.segmentations import volume_drawn_on
-from ASLsegLib.scene.shown_labels import target_segments
-from ASLsegLib.scene.shown_volume import show_volume, why_not_in_views
-from ASLsegLib.scene.volumes import SceneError, is_scalar, working_volume
+from ASLsegLib.scene.volumes import is_scalar, working_volume
 from ASLsegLib.widgets.advanced import AdvancedSection
 from ASLsegLib.widgets.batch import FILES_THERE, BatchSection
 from ASLsegLib.widgets.case_edits import CaseEditsSection
@@ -39,6 +32,7 @@ from ASLsegLib.widgets.next_step import NextStepSection
 from ASLsegLib.widgets.organ_masks import OrganMaskSection
 from ASLsegLib.widgets.project import ProjectSection
 from ASLsegLib.widgets.prompts import PromptsSection
+from ASLsegLib.widgets.questions import PanelQuestions
 from ASLsegLib.widgets.results import ResultsSection
 from ASLsegLib.widgets.review import ReviewSection
 from ASLsegLib.widgets.section import Section, as_plain, single_shot
@@ -72,6 +66,7 @@ class Panel(VTKObservationMixin):
         widget: The widget that holds everything.
         ui: All its widgets by name.
         parameters: What is remembered with the scene; None while the scene is being closed.
+        questions: Asks a person.
         case_chosen: Emits the name of a case to be loaded and shown.
         next_case_wanted: Emits when the case that is shown has nothing more to decide.
         prompt_wanted: Emits the target of a lesion that a person wants to place a prompt on; an
@@ -85,6 +80,7 @@ class Panel(VTKObservationMixin):
         self.widget.setMRMLScene(slicer.mrmlScene)
         self.ui = slicer.util.childWidgetVariables(self.widget)
         self.parameters: Any = None
+        self.questions = PanelQuestions(_confirm)
         self.case_chosen, self.next_case_wanted, self.prompt_wanted = Signal(), Signal(), Signal()
         self._observed: Any = None
         self._connected: Any = None
@@ -112,26 +108,6 @@ class Panel(VTKObservationMixin):
         node = None if self.parameters is None else self.parameters.inputVolume
         return node if node is not None and is_scalar(node) else None
 
-    @property
-    def missing(self) -> str:
-        """What has to be installed first, in words; empty when everything is there."""
-        absent = requirements.missing()
-        if not absent:
-            return ""
-        return _("Install what is missing first (above): {names}.").format(names=", ".join(absent))
-
-    @property
-    def questions(self) -> Questions:
-        """The questions before something is saved."""
-        return Questions(
-            self.may_leave_out,
-            self.may_overwrite,
-            self.may_count_whole,
-            self.may_lack,
-            self.may_contradict,
-            self.may_omit,
-        )
-
     def attempt(self, action: Callable[[], None], *, update: bool = True) -> None:
         """Do something for a person; show what goes wrong in words, and then the state of things.
 
@@ -151,16 +127,6 @@ class Panel(VTKObservationMixin):
         self._messages.append(message)
         self._messages_timer.start(0)
 
-    def may_replace(self, names: Sequence[str]) -> bool:
-        """Ask whether segments that a person has changed may be replaced; no keeps both."""
-        question = _(
-            "You edited {names} by hand or by prompts. Replace them by the new result?\n\n"
-            "'No' keeps yours and puts the new result beside them."
-        )
-        return not slicer.app.testingEnabled() and self._confirm(
-            question.format(names=", ".join(names))
-        )
-
     def choose_working_volume(self) -> Any:
         """Choose what is worked on in place of a volume under a transform, and return it.
 
@@ -175,175 +141,6 @@ class Panel(VTKObservationMixin):
             self.parameters.inputVolume = worked_on
             slicer.util.setSliceViewerLayers(background=worked_on)
         return worked_on
-
-    def no_sam(self) -> str:
-        """Return why nothing can answer prompts; empty when a trained run or a SAM can."""
-        works_alone = self.logic.usable_run(self.parameters.run) is None
-        if works_alone and self.parameters.samModel == "none":
-            return _("Choose a SAM under Train: without a trained run SAM works alone.")
-        return ""
-
-    def no_organ(self) -> str:
-        """Return why there are no organs that masks could be given of; empty when there are."""
-        closed = self.logic.project is None
-        return "" if closed or self.logic.organs() else _("No target contains another one.")
-
-    def choose_organ(self) -> str:
-        """Return the organ that masks are of; asked for where several contain other targets.
-
-        Empty when none was chosen.
-        """
-        organs = self.logic.organs()
-        if len(organs) == 1:
-            return str(organs[0])
-        title, text = _("Organ masks"), _("Which organ are the masks of?")
-        items = ["", *organs]  # a cancelled dialog gives the item that it began with
-        return str(qt.QInputDialog.getItem(self.widget, title, text, items, 0, False))
-
-    def may_replace_organ_masks(self, organ: str, case_ids: Sequence[str]) -> bool:
-        """Ask whether the organ masks of cases may be replaced; no keeps theirs."""
-        question = _(
-            "There is a mask of {organ} already of {names}. Replace it by the new one?\n\n"
-            "'No' keeps it. What is replaced stays in the history beside it."
-        )
-        return self._confirm(question.format(organ=organ, names=", ".join(case_ids)))
-
-    def may_replace_files(self, reason: str) -> bool:
-        """Ask whether files that were not written here may be replaced."""
-        return self._confirm(_("{reason}\n\nReplace what is there?").format(reason=reason))
-
-    def may_miss(self, case_ids: Sequence[str]) -> bool:
-        """Ask whether what was drawn in cases and is not saved may be missing."""
-        question = _(
-            "What you drew or prompted in {names} is not saved, so it would be missing. Go on "
-            "without it?\n\n'No' starts nothing: accept it, or save it as a label, first."
-        )
-        return self._confirm(question.format(names=", ".join(case_ids)))
-
-    def may_move_back(self, name: str, case_id: str, moved_mm: float) -> bool:
-        """Ask whether the volume of a case may be moved to where its image lies."""
-        question = _(
-            "{name} was moved in the scene: it lies up to {mm:.1f} mm from where the image of case "
-            "{case} does, so nothing that is drawn on it can be saved. Move it back? What was "
-            "drawn is kept, and labels that were moved with it are moved back with it.\n\n'No' "
-            "leaves it as a volume that is no case, with what was drawn on it, and loads the case "
-            "anew."
-        )
-        return self._confirm(question.format(name=name, case=case_id, mm=moved_mm))
-
-    def may_leave_out(self, name: str, left_out: Sequence[str]) -> bool:
-        """Ask whether a label map may lack something that a segmentation shows."""
-        question = _(
-            "Not everything in {name} can be in the label map:\n{left_out}\n\nGo on without it? "
-            "What is left out counts as what lies around it."
-        )
-        return self._confirm(question.format(name=name, left_out="\n".join(left_out)))
-
-    def may_overwrite(self, case_id: str, changed_meanwhile: bool) -> bool:
-        """Ask whether the label map of a case may be replaced."""
-        found = _("Case {case} has a label already.")
-        if changed_meanwhile:
-            found = _("The label of case {case} was changed since you loaded the case.")
-        question = _("Replace it by what is shown? 'Undo' brings the old one back.")
-        return self._confirm(f"{found} {question}".format(case=case_id))
-
-    def may_count_whole(self, case_id: str) -> bool:
-        """Ask whether all of a label counts that is accepted, though no slice of it does."""
-        question = _(
-            "No slice of the label of case {case} counts. Is it complete now, so that all that is "
-            "shown counts, and the rest as background?\n\n'No' saves nothing: draw on, or mark "
-            "slices as complete."
-        )
-        return self._confirm(question.format(case=case_id))
-
-    def may_lack(self, name: str, targets: Sequence[str]) -> bool:
-        """Ask whether a final label may be saved without segments that were removed by hand."""
-        question = _(
-            "{name} has no segment of {targets} any more. Save a label without any {targets}?\n\n"
-            "'No' saves nothing: draw {targets} anew, or remove {name} from the scene and load the "
-            "case again."
-        )
-        return self._confirm(question.format(name=name, targets=", ".join(targets)))
-
-    def may_contradict(self, case_id: str, lesions: str) -> bool:
-        """Ask whether a final label may be saved that shows lesions otherwise than decided."""
-        question = _(
-            "The final label of {case} shows {lesions} otherwise than decided about: you drew over "
-            "them, or somebody decided elsewhere. Save what is shown?\n\n'No' saves nothing: load "
-            "the case again to have them shown as decided."
-        )
-        return self._confirm(question.format(case=case_id, lesions=lesions))
-
-    def may_show_as_decided(self, case_id: str, lesions: str) -> bool:
-        """Ask whether a final label shall show lesions as they were decided about."""
-        question = _(
-            "The final label of {case} shows {lesions} otherwise than decided about: you drew over "
-            "them, or somebody decided elsewhere. Show them as decided?\n\n'No' leaves what is "
-            "shown. The rest that you drew stays, and 'Undo' brings this back."
-        )
-        return self._confirm(question.format(case=case_id, lesions=lesions))
-
-    def may_omit(self, name: str, targets: Sequence[str], labelled: Sequence[str]) -> bool:
-        """Ask whether a label may be saved without targets that were not drawn."""
-        asked = _("{name} has no segment of {targets}. Save a label without any {targets}?")
-        gone = _("{labelled} of the label that the case has would be gone.") if labelled else ""
-        remedy = _(
-            "'No' saves nothing: draw {targets}. If the label is to say nothing of that, save it, "
-            "and choose so under 'Labelled targets…'."
-        )
-        question = f"{asked} {gone}".strip() + f"\n\n{remedy}"
-        words = {"targets": ", ".join(targets), "labelled": ", ".join(labelled)}
-        return self._confirm(question.format(name=name, **words))
-
-    def require_seen(self, node: Any, target: str = "", *, is_saved: bool = False) -> None:
-        """Show what of a segmentation is hidden; what is accepted or saved has to be seen first.
-
-        So has the volume that it was drawn on, as the background of a slice view.
-
-        Args:
-            node: Its segmentation node.
-            target: The target that is meant; all when empty.
-            is_saved: Whether it is saved as it is, and not accepted.
-
-        Raises:
-            SceneError: When something was hidden: a person looks at it, and presses again then.
-        """
-        volume = volume_drawn_on(node)
-        why = "" if volume is None or not is_scalar(volume) else why_not_in_views(volume)
-        if why:
-            show_volume(volume)
-        hidden = show_hidden(node, target_segments(node, self.logic.targets(), target))
-        if hidden:
-            source = source_of(node)
-            if source:
-                getattr(self.ui, f"show{source.title()}Box").checked = True
-            accepted = _(
-                "{name} was hidden ({hidden}), so nothing was accepted. It is shown now: look at "
-                "it, and press again."
-            )
-            saved = _(
-                "{name} was hidden ({hidden}), so nothing was saved. It is shown now: look at it, "
-                "and press again."
-            )
-            text = saved if is_saved else accepted
-            why = why or text.format(name=node.GetName(), hidden=", ".join(hidden))
-        if why:
-            raise SceneError(why)
-
-    def may_change_patient(self, case_ids: Sequence[str], split: str) -> bool:
-        """Ask whether all volumes of a patient shall be for something else; no changes none."""
-        question = _(
-            "{names} are of one patient, so all of them have to be used alike: use them to {split}?"
-        )
-        return self._confirm(question.format(names=", ".join(case_ids), split=split))
-
-    def may_remove_case(self, case_id: str) -> bool:
-        """Ask whether a case shall be taken out of the project."""
-        question = _(
-            "Take {case} out of the project? Its image stays where it is, and its label map is "
-            "kept in labels/history."
-        )
-        return self._confirm(question.format(case=case_id))
 
     def update(self) -> None:
         """Let every section show the state of things."""
@@ -450,9 +247,6 @@ class Panel(VTKObservationMixin):
                 return
             self._shown_errors.add(key)
             self.show_error(_in_a_sentence(error))
-
-    def _confirm(self, question: str) -> bool:
-        return bool(slicer.util.confirmYesNoDisplay(as_plain(question), windowTitle=_("ASLseg")))
 
     def _show_messages(self) -> None:
         while self._messages:
@@ -576,11 +370,7 @@ class Panel(VTKObservationMixin):
             )
             self.show_error(text.format(folder=folder, open=project.folder))
             return
-        question = _(
-            "The scene was saved with the project {folder}, and {open} is open. Open {folder}?\n\n"
-            "'No' keeps {open} open; volumes of the other project are no cases of it."
-        )
-        if self._confirm(question.format(folder=folder, open=project.folder)):
+        if self.questions.may_open(folder, project.folder):
             self.attempt(lambda: self.logic.open_project(folder))
 
     def _node_comes(self, _caller: Any, _event: Any) -> None:
@@ -614,6 +404,10 @@ def _first_volume() -> Any | None:
     nodes = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
     usable = [node for node in nodes if is_scalar(node) and node.GetImageData()]
     return next((node for node in usable if not node.GetAttribute("ASLseg.Overlay")), None)
+
+
+def _confirm(question: str) -> bool:
+    return bool(slicer.util.confirmYesNoDisplay(as_plain(question), windowTitle=_("ASLseg")))
 
 
 def _in_a_sentence(error: BaseException) -> str:

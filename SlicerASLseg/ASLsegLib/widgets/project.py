@@ -9,17 +9,19 @@ import slicer
 from slicer.i18n import tr as _
 
 from aslseg.errors import AslsegError
-from ASLsegLib import parameters, requirements, sample_data
+from ASLsegLib import parameters, sample_data
 from ASLsegLib.logic import project_data as projects
 from ASLsegLib.scene.case_nodes import case_of
 from ASLsegLib.widgets.section import (
     Section,
+    cannot_open,
     cell,
     fill_combo,
     fill_table,
     no_whole_path,
     shortened,
 )
+from ASLsegLib.widgets.seen import require_seen
 
 if TYPE_CHECKING:
     from aslseg.project.case import Case
@@ -85,7 +87,7 @@ class ProjectSection(Section):
         if self._stale:
             self._show_cases()
         ui, project = self.ui, self.logic.project
-        can = "" if requirements.can_open_projects() else self.panel.missing
+        can = cannot_open()
         busy = _("Files are being read; wait.") if self.logic.background.is_busy else ""
         closed = "" if project else _("Open or make a project first.")
         case = "" if self.case_id else _("Choose a case in the table.")
@@ -225,14 +227,16 @@ class ProjectSection(Section):
 
     def _save_label(self) -> None:
         node = self.panel.parameters.labelSegmentation
-        self.panel.require_seen(node, is_saved=True)
-        self.logic.save_label(node, self._label_case, wait=False, questions=self.panel.questions)
+        require_seen(self.panel, node, is_saved=True)
+        self.logic.save_label(
+            node, self._label_case, wait=False, questions=self.panel.questions.before_saving
+        )
 
     def _set_split(self) -> None:
         """Change what the chosen case is for, with the other volumes of its patient."""
         case_id, split = self.case_id, self.ui.splitBox.currentData
         cases = self.logic.same_patient(case_id)
-        if len(cases) > 1 and not self.panel.may_change_patient(cases, SPLITS[split]):
+        if len(cases) > 1 and not self.panel.questions.may_change_patient(cases, SPLITS[split]):
             self._show_split()
             return
         self.logic.set_split(case_id, split, whole_patient=True)

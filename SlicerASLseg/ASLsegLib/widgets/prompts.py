@@ -27,7 +27,7 @@ from ASLsegLib.scene.segmentations import find_prediction
 from ASLsegLib.scene.shown_volume import require_in_views
 from ASLsegLib.scene.slice_views import current_slice
 from ASLsegLib.scene.volumes import SceneError
-from ASLsegLib.widgets.section import Section, VolumeNote, fill_combo
+from ASLsegLib.widgets.section import Section, VolumeNote, fill_combo, no_sam, not_installed
 
 if TYPE_CHECKING:
     from aslseg.engine.facts import PredictionFacts
@@ -97,11 +97,11 @@ class PromptsSection(Section):
                 self._count_as_sent(volume)  # the scene may have come with answers to them
         self._watch(volume)
         no_volume = "" if volume else _("Choose a volume.")
-        no_model = self.panel.missing or self.panel.no_sam()
+        no_model = not_installed() or no_sam(self.logic, self.panel.parameters)
         for kind, button in self._buttons.items():
             self.gate(button, no_volume)
             button.setChecked(self._placement.kind == kind)
-        is_there = volume is not None and not self.panel.missing
+        is_there = volume is not None and not not_installed()
         proposals = self.logic.proposed(volume) if is_there else []
         self.gate(self.ui.editPromptsButton, no_volume, "" if proposals else NOT_PROPOSED)
         self.gate(self.ui.clearPromptsButton, no_volume)
@@ -138,7 +138,7 @@ class PromptsSection(Section):
         if volume is None or busy or not self.panel.parameters.followEdits:
             return
         self._changed_at = None
-        if not self.panel.missing:
+        if not not_installed():
             self._follow(volume)
 
     def _follow(self, volume: Any) -> None:
@@ -185,7 +185,7 @@ class PromptsSection(Section):
             parameters.run or None,
             sam=parameters.samModel,
             wait=False,
-            may_replace=self.panel.may_replace,
+            may_replace=self.panel.questions.may_replace,
             follows=follows,
         )
 
@@ -236,7 +236,7 @@ class PromptsSection(Section):
 
     def _count_as_sent(self, volume: Any) -> None:
         """Ask SAM nothing about the prompts of a volume as they are now."""
-        if not self.panel.missing:
+        if not not_installed():
             self._note_sent(volume)
 
     def _note_sent(self, volume: Any, slice_index: int | None = None) -> None:

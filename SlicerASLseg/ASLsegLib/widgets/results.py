@@ -9,12 +9,11 @@ import slicer
 from slicer.i18n import tr as _
 
 from aslseg.errors import AslsegError
-from ASLsegLib import requirements
 from ASLsegLib.logic.export import as_text, reference_volume
 from ASLsegLib.logic.project_data import good_case_id
 from ASLsegLib.scene.case_nodes import case_of
 from ASLsegLib.scene.shown_labels import choose_segments
-from ASLsegLib.widgets.section import Section, fill_table
+from ASLsegLib.widgets.section import Section, cannot_open, fill_table
 
 HEAD = [_("Target"), _("No."), _("Volume (ml)"), _("Long (mm)"), _("Short (mm)"), _("Mean HU")]
 
@@ -46,7 +45,7 @@ class ResultsSection(Section):
         ui = self.ui
         if self._measured is not None and self._node is not self._measured:
             self.forget()
-        can = "" if requirements.can_open_projects() else self.panel.missing
+        can = cannot_open()
         node = "" if self._node else _("Choose a segmentation.")
         none = _("There is nothing to take away: no lesion was found.")
         table = "" if self._lesions else _("Measure first.") if self._measured is None else none
@@ -64,7 +63,7 @@ class ResultsSection(Section):
             node,
             wait=False,
             then=lambda lesions: self._show(node, lesions),
-            may_leave_out=self.panel.may_leave_out,
+            may_leave_out=self.panel.questions.may_leave_out,
         )
         self._watch(node)
 
@@ -162,7 +161,7 @@ class ResultsSection(Section):
         path = self._ask_for_file(name, _("NIfTI (*.nii.gz)"))
         if path:
             self.logic.export_nifti(
-                self._node, path, wait=False, may_leave_out=self.panel.may_leave_out
+                self._node, path, wait=False, may_leave_out=self.panel.questions.may_leave_out
             )
 
     def _export_dicom(self) -> None:

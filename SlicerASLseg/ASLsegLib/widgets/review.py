@@ -6,10 +6,17 @@ from typing import TYPE_CHECKING, Any
 
 from slicer.i18n import tr as _
 
-from ASLsegLib import requirements
 from ASLsegLib.scene.case_nodes import case_of
 from ASLsegLib.scene.shown_volume import require_in_views
-from ASLsegLib.widgets.section import Section, cell, fill_table, open_in_segment_editor, shortened
+from ASLsegLib.widgets.section import (
+    Section,
+    cannot_open,
+    cell,
+    fill_table,
+    open_in_segment_editor,
+    shortened,
+)
+from ASLsegLib.widgets.seen import require_seen
 
 if TYPE_CHECKING:
     from ASLsegLib.engine.client import PanelEvent
@@ -63,7 +70,7 @@ class ReviewSection(Section):
             self.logic.release_case(left)
         self._choose_shown(shown)
         self._read_next(shown)
-        can = "" if requirements.can_open_projects() else self.panel.missing
+        can = cannot_open()
         cases = "" if self._cases else self._why_empty()
         busy = _("Files are being read; wait.") if self.logic.background.is_busy else ""
         no_label = "" if self._refined else _("No final label of this case is in the scene.")
@@ -208,8 +215,8 @@ class ReviewSection(Section):
             self.panel.case_chosen.emit(self.case_id)
 
     def _accept(self) -> None:
-        self.panel.require_seen(self._refined)
-        self.logic.accept(self.open_case, wait=False, questions=self.panel.questions)
+        require_seen(self.panel, self._refined)
+        self.logic.accept(self.open_case, wait=False, questions=self.panel.questions.before_saving)
 
     def _reject(self) -> None:
         require_in_views(self.panel.volume)

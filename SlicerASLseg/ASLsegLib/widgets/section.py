@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 import qt
 import slicer
 from slicer.i18n import tr as _
 
+from ASLsegLib import requirements
 from ASLsegLib.engine.background import Signal
 from ASLsegLib.logic.logic import Logic
-from ASLsegLib.logic.questions import Questions
 from ASLsegLib.parameters import whole_path
+from ASLsegLib.widgets.questions import PanelQuestions
 from ASLsegLib.widgets.view_keys import press_delete, slice_view_in_use
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ class PanelContext(Protocol):
         widget: The widget that holds everything.
         ui: All its widgets by name.
         parameters: What is remembered with the scene; None while the scene is being closed.
+        questions: Asks a person.
         case_chosen: Emits the name of a case to be loaded and shown.
         next_case_wanted: Emits when the case that is shown has nothing more to decide.
         prompt_wanted: Emits the target of a lesion that a person wants to place a prompt on; an
@@ -49,6 +51,7 @@ class PanelContext(Protocol):
     widget: Any
     ui: Any
     parameters: Any
+    questions: PanelQuestions
     case_chosen: Signal
     next_case_wanted: Signal
     prompt_wanted: Signal
@@ -56,14 +59,6 @@ class PanelContext(Protocol):
     @property
     def volume(self) -> Any | None:
         """The volume to segment, or None."""
-
-    @property
-    def missing(self) -> str:
-        """What has to be installed first, in words; empty when everything is there."""
-
-    @property
-    def questions(self) -> Questions:
-        """The questions before something is saved."""
 
     def attempt(self, action: Callable[[], None], *, update: bool = True) -> None:
         """Do something for a person; show what goes wrong in words, then the state of things."""
@@ -74,47 +69,8 @@ class PanelContext(Protocol):
     def update_soon(self, of: str = "") -> None:
         """Update once when everything that happens just now has happened."""
 
-    def may_replace(self, names: Sequence[str]) -> bool:
-        """Ask whether segments that a person has changed may be replaced."""
-
     def choose_working_volume(self) -> Any:
         """Choose what is worked on in place of a volume under a transform, and return it."""
-
-    def no_sam(self) -> str:
-        """Return why nothing can answer prompts; empty when a trained run or a SAM can."""
-
-    def no_organ(self) -> str:
-        """Return why there are no organs that masks could be given of; empty when there are."""
-
-    def choose_organ(self) -> str:
-        """Return the organ that masks are of, asked for where several are; empty for none."""
-
-    def may_replace_organ_masks(self, organ: str, case_ids: Sequence[str]) -> bool:
-        """Ask whether the organ masks of cases may be replaced; no keeps theirs."""
-
-    def may_replace_files(self, reason: str) -> bool:
-        """Ask whether files that were not written here may be replaced."""
-
-    def may_miss(self, case_ids: Sequence[str]) -> bool:
-        """Ask whether what was drawn in cases and is not saved may be missing."""
-
-    def may_move_back(self, name: str, case_id: str, moved_mm: float) -> bool:
-        """Ask whether the volume of a case may be moved to where its image lies."""
-
-    def may_leave_out(self, name: str, left_out: Sequence[str]) -> bool:
-        """Ask whether a label map may lack something that a segmentation shows."""
-
-    def may_show_as_decided(self, case_id: str, lesions: str) -> bool:
-        """Ask whether a final label shall show lesions as they were decided about."""
-
-    def require_seen(self, node: Any, target: str = "", *, is_saved: bool = False) -> None:
-        """Show what of a segmentation is hidden, and raise an error that says so."""
-
-    def may_change_patient(self, case_ids: Sequence[str], split: str) -> bool:
-        """Ask whether all volumes of a patient shall be for something else."""
-
-    def may_remove_case(self, case_id: str) -> bool:
-        """Ask whether a case shall be taken out of the project."""
 
     def reopen_project(self) -> None:
         """Open the project that the scene was saved with, if it is still there."""
@@ -382,6 +338,38 @@ def cell(table: Any, column: int = 0) -> str:
     """Return the text of a column in the chosen row; empty when no row is chosen."""
     item = table.item(table.currentRow(), column) if table.currentRow() >= 0 else None
     return "" if item is None else item.text()
+
+
+def not_installed() -> str:
+    """Return in words what has to be installed first; empty when everything is there."""
+    absent = requirements.missing()
+    if not absent:
+        return ""
+    return _("Install what is missing first (above): {names}.").format(names=", ".join(absent))
+
+
+def cannot_open() -> str:
+    """Return in words why projects cannot be opened; empty when they can."""
+    return "" if requirements.can_open_projects() else not_installed()
+
+
+def no_sam(logic: Logic, parameters: Any) -> str:
+    """Return why nothing can answer prompts; empty when a trained run or a SAM can.
+
+    Args:
+        logic: Knows the runs.
+        parameters: What is remembered with the scene: the chosen run, and the chosen SAM.
+    """
+    works_alone = logic.usable_run(parameters.run) is None
+    if works_alone and parameters.samModel == "none":
+        return _("Choose a SAM under Train: without a trained run SAM works alone.")
+    return ""
+
+
+def no_organ(logic: Logic) -> str:
+    """Return why there are no organs that masks could be given of; empty when there are."""
+    closed = logic.project is None
+    return "" if closed or logic.organs() else _("No target contains another one.")
 
 
 def no_whole_path(text: str, missing: str) -> str:

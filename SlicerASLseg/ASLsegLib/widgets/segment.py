@@ -14,7 +14,7 @@ from ASLsegLib.scene.disagreement import can_compare, compare_labels, set_overla
 from ASLsegLib.scene.segmentations import OUTLINES, SOURCES, find_prediction
 from ASLsegLib.scene.shown_volume import show_volume
 from ASLsegLib.scene.slice_views import draw_in_plane
-from ASLsegLib.widgets.section import Section, as_plain, fill_combo
+from ASLsegLib.widgets.section import Section, as_plain, fill_combo, not_installed
 
 if TYPE_CHECKING:
     from ASLsegLib.engine.client import PanelEvent
@@ -57,7 +57,7 @@ class SegmentSection(Section):
         volume, usable = self.panel.volume, self.logic.usable_run(self.run_id)
         self.gate(
             self.ui.segmentButton,
-            self.panel.missing,
+            not_installed(),
             "" if volume else _("Choose a volume."),
             "" if usable else self._no_run(),
             needs_engine=True,
@@ -142,7 +142,7 @@ class SegmentSection(Section):
             self.run_id or None,
             organs=self._organs(),
             wait=False,
-            may_replace=self.panel.may_replace,
+            may_replace=self.panel.questions.may_replace,
         )
 
     def _organs(self) -> dict[str, Any]:
@@ -167,7 +167,7 @@ class SegmentSection(Section):
                 self._loaded_late = ""
                 self._choose(volume)
 
-        may_move_back = self.panel.may_move_back
+        may_move_back = self.panel.questions.may_move_back
         self.logic.load_case(case_id, then=show, wait=False, may_move_back=may_move_back)
 
     def _choose(self, volume: Any) -> None:

@@ -18,7 +18,7 @@ from ASLsegLib.scene.repaired_slices import organ_segments, stamp_of
 from ASLsegLib.scene.segmentations import find_prediction
 from ASLsegLib.scene.slice_views import current_slice
 from ASLsegLib.scene.volumes import hardened_copy
-from ASLsegLib.widgets.section import Section, single_shot
+from ASLsegLib.widgets.section import Section, not_installed, single_shot
 
 if TYPE_CHECKING:
     from aslseg.engine.facts import FillFacts
@@ -61,7 +61,7 @@ class SliceFillingSection(Section):
         label = _("No final label of this volume is in the scene.")
         if node is not None:
             label = why_no_organ(node, self.logic.targets())
-        can = (volume, self.panel.missing, label)
+        can = (volume, not_installed(), label)
         between = self._problem or why_nothing_repaired(self._slices)
         for widget in (ui.repairedSlicesEdit, ui.countSliceButton):
             self.gate(widget, *can, needs_engine=True)

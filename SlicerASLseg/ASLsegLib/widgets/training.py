@@ -15,7 +15,7 @@ from ASLsegLib.engine.client import AT_WORK, State
 from ASLsegLib.logic import project_data as projects
 from ASLsegLib.scene.plots import Curves
 from ASLsegLib.widgets.progress import STATES
-from ASLsegLib.widgets.section import Section, as_plain, fill_table
+from ASLsegLib.widgets.section import Section, as_plain, fill_table, not_installed
 
 if TYPE_CHECKING:
     from aslseg.project.run_list import RunSummary
@@ -77,11 +77,9 @@ class TrainingSection(Section):
         no_run = "" if run else _("There is no run to resume; start one.")
         idle = "" if trainer.is_busy else _("No training is under way.")
         stopping = _("It is stopping already.") if trainer.state is State.CANCELLING else ""
-        self.gate(self.ui.startButton, self.panel.missing, closed, labels, busy)
-        self.gate(
-            self.ui.estimateButton, self.panel.missing, closed, labels, busy, needs_engine=True
-        )
-        self.gate(self.ui.resumeButton, self.panel.missing, closed, labels, no_run, busy)
+        self.gate(self.ui.startButton, not_installed(), closed, labels, busy)
+        self.gate(self.ui.estimateButton, not_installed(), closed, labels, busy, needs_engine=True)
+        self.gate(self.ui.resumeButton, not_installed(), closed, labels, no_run, busy)
         self.gate(self.ui.stopButton, idle, stopping)
         no_curves = "" if self.curves.names else _("Curves come with the first training.")
         self.gate(self.ui.curvesButton, no_curves)
@@ -136,7 +134,7 @@ class TrainingSection(Section):
         """Start a run with the panel's settings."""
         chosen = self.panel.parameters
         changes = parameters.settings_changes(chosen)
-        self.logic.train(chosen.preset, changes, wait=False, may_miss=self.panel.may_miss)
+        self.logic.train(chosen.preset, changes, wait=False, may_miss=self.panel.questions.may_miss)
         self.curves.clear()
 
     def estimate(self) -> None:
@@ -170,7 +168,9 @@ class TrainingSection(Section):
         if run is None:
             return
         more = self.panel.parameters.rounds if run.state == "done" else 0
-        self.logic.resume(run.run_id, more_rounds=more, wait=False, may_miss=self.panel.may_miss)
+        self.logic.resume(
+            run.run_id, more_rounds=more, wait=False, may_miss=self.panel.questions.may_miss
+        )
 
     def _find_again(self) -> None:
         """Follow a run that another computer works on, when its project is opened.
@@ -178,7 +178,7 @@ class TrainingSection(Section):
         Only a computer that was named here: whoever made the project may have named any.
         """
         project = self.logic.project
-        if project is None or self.panel.missing or project.folder in self._sought:
+        if project is None or not_installed() or project.folder in self._sought:
             return
         self._sought.add(project.folder)
         self.panel.attempt(self._follow, update=False)
