@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -322,6 +323,43 @@ def test_no_lesion_is_decided_about_while_an_answer_would_change_it(
             logic.take_drawn()
     reviewer.press(ui.lesionDeleteButton)
     assert (reviewer.on_disk(), logic.is_drawing) == ({1: "accepted"}, False)
+
+
+@pytest.mark.parametrize("each_box_grows", [True, False])
+def test_no_lesion_is_decided_about_before_its_last_prompt_is_sent(
+    reviewer: Reviewer, monkeypatch: pytest.MonkeyPatch, each_box_grows: bool
+) -> None:
+    """Prompts rest for a moment before SAM is asked: what it says would be painted afterwards."""
+    from ASLsegLib.scene.prompts import box_node, remove_prompt
+    from ASLsegLib.scene.segmentations import find_prediction
+
+    for section in ("prompts", "growth"):
+        monkeypatch.setattr(sys.modules[f"ASLsegLib.widgets.{section}"], "SETTLE_S", 3600.0)
+    logic, ui, unsent = reviewer.logic, reviewer.ui, "The last prompts in case c2"
+    volume = logic.case_node(CASE)
+    for target in ("tumour", ""):  # chosen, and nothing placed
+        reviewer.panel.prompt_wanted.emit(target)
+    box = box_node(volume, "tumour", (15.0, 15.0, 19.0, 19.0), 4)
+    reviewer.panel.parameters.eachBoxGrows = each_box_grows
+    reviewer.panel.update()
+    for button in (ui.lesionAcceptButton, ui.lesionDeleteButton, ui.lesionAddButton):
+        click(button)
+        dialogs.take(unsent)
+    assert (reviewer.on_disk(), logic.is_drawing) == ({}, False)
+    remove_prompt(box)
+    run_event_loop(0.05)
+    click(ui.lesionAddButton)
+    reviewer.panel.parameters.eachBoxGrows = each_box_grows
+    mask = a_lesion_label() == TUMOUR
+    mask[8, 15:18, 30:32] = True
+    write_mask(find_prediction(volume, "refined"), logic.segment_of_drawing(), mask, volume)
+    box_node(volume, "tumour", (15.0, 15.0, 19.0, 19.0), 4)
+    click(ui.lesionAcceptButton)
+    dialogs.take(unsent)
+    assert (reviewer.on_disk(), logic.is_drawing) == ({}, True)
+    reviewer.panel.parameters.followEdits = reviewer.panel.parameters.eachBoxGrows = False
+    reviewer.press(ui.lesionAcceptButton)  # SAM is asked by its button alone
+    assert reviewer.on_disk() == {1: "added"}
 
 
 @pytest.mark.parametrize("is_missed", [True, False])

@@ -53,6 +53,7 @@ class LesionDecisionLogic(LesionDrawingLogic):
             self.take_drawn()
             return
         self._require_answered(self._review().case_id)
+        self._require_sent(self._review().case_id)
         is_there = self._list_as_shown(row)
         lesion = self._row(row)
         if lesion.shown and not is_there:
@@ -74,6 +75,7 @@ class LesionDecisionLogic(LesionDrawingLogic):
             SceneError: When an answer about the case is awaited; also as for `accept_lesion`.
         """
         self._require_answered(self._review().case_id)
+        self._require_sent(self._review().case_id)
         self._list_as_shown(row)
         lesion, word = self._row(row), f"delete lesion {row + 1}"
         if lesion.found is None:
@@ -104,6 +106,7 @@ class LesionDecisionLogic(LesionDrawingLogic):
             self._drawing = None
             self.lesions_changed.emit()
             return None
+        self._require_sent(review.case_id)
         rows, self._drawing = list(review.rows), None
         try:
             return self._decide_as_drawn(drawing, added, removed)

@@ -5,7 +5,7 @@ What is drawn in a case that is left is put aside until its lesions are listed a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -93,12 +93,14 @@ class LesionDrawingLogic(ReviewLogic):
     Attributes:
         lesion_review: The lesions of the case that is looked at, or None.
         lesions_changed: Emits when they, or decisions about them, have changed.
+        unsent_prompts: Each tells of a volume whether prompts in it wait to be sent to the engine.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.lesion_review: LesionReview | None = None
         self.lesions_changed = Signal()
+        self.unsent_prompts: list[Callable[[Any], bool]] = []
         self._drawing: Drawing | None = None
         self._put_aside: dict[tuple[Path, str], Drawing] = {}  # by project, MRML id of the volume
 
@@ -120,6 +122,7 @@ class LesionDrawingLogic(ReviewLogic):
         if row is not None and row == self.drawn_row:
             return
         self._require_answered(review.case_id, also_fillings=True)
+        self._require_sent(review.case_id)
         self._begin_drawing(row, target)
 
     def _begin_drawing(self, row: int | None, target: str | None = None) -> None:
@@ -328,6 +331,21 @@ class LesionDrawingLogic(ReviewLogic):
         Raises:
             SceneError: When one about the case is awaited.
         """
+
+    def _require_sent(self, case_id: str) -> None:
+        """Refuse to decide about what the answer to prompts would change that are not sent yet.
+
+        Raises:
+            SceneError: When prompts of the case wait to be sent.
+        """
+        volume = self.case_node(case_id)
+        if any(are_unsent(volume) for are_unsent in self.unsent_prompts):
+            msg = (
+                f"The last prompts in case {case_id} are not answered yet, and what comes would "
+                "change what you decide about; end what you are placing, wait until the answer is "
+                "shown, then go on."
+            )
+            raise SceneError(msg)
 
     def _require_decidable(self, case_id: str) -> None:
         """Refuse decisions about lesions once the label map counts, which they would not change.

@@ -50,6 +50,7 @@ class GrowthSection(Section):
         self._note = VolumeNote(self.ui.growthStatusLabel)
         self.logic.undone.connect(self._leave_alone)
         self.logic.released.connect(self._leave_released_alone)
+        self.logic.unsent_prompts.append(self._are_unsent)
 
     def update(self) -> None:
         """Show what is possible."""
@@ -106,12 +107,25 @@ class GrowthSection(Section):
         if growth is not None and self._has_new_prompts(growth):
             self.panel.attempt(lambda: self._grow_again(growth), update=False)
         elif self.panel.parameters.eachBoxGrows and not self.logic.engine.is_busy:
-            boxes = _free_boxes(volume)
-            here = volume.GetID()
+            boxes, here = _free_boxes(volume), volume.GetID()
             self._left_alone = {b for b in self._left_alone if b in boxes or b[0] != here}
-            new = [b[1] for b in boxes if b[2] == self._target and b not in self._left_alone]
+            new = self._new_boxes(volume)
             if new:
-                self.panel.attempt(lambda: self._grow_from_box(new[-1]), update=False)
+                self.panel.attempt(lambda: self._grow_from_box(new[-1][1]), update=False)
+
+    def _are_unsent(self, volume: Any) -> bool:
+        """Tell whether a lesion will grow from prompts of a volume as soon as they rest."""
+        if volume is None or volume is not self.panel.volume or not_installed():
+            return False
+        growth = self._last_growth(volume)
+        if growth is not None and self._has_new_prompts(growth):
+            return True
+        return bool(self.panel.parameters.eachBoxGrows and self._new_boxes(volume))
+
+    def _new_boxes(self, volume: Any) -> list[Box]:
+        """Return the boxes of a volume from which a lesion grows by itself."""
+        boxes = _free_boxes(volume)
+        return [box for box in boxes if box[2] == self._target and box not in self._left_alone]
 
     def _has_new_prompts(self, growth: Growth) -> bool:
         return growth.prompts_text not in (growth.grown_from, self._refused, "[]")

@@ -79,6 +79,7 @@ class PromptsSection(Section):
         self.logic.undoing.connect(self._before_undo)
         self.logic.undone.connect(self._after_undo)
         self.logic.released.connect(self._count_as_sent)
+        self.logic.unsent_prompts.append(self._are_unsent)
         interaction = slicer.app.applicationLogic().GetInteractionNode()
         if interaction is not None:
             event = interaction.InteractionModeChangedEvent
@@ -143,15 +144,25 @@ class PromptsSection(Section):
 
     def _follow(self, volume: Any) -> None:
         """Ask SAM about a slice whose prompts have changed; the others follow when it is free."""
-        changed, boxed = self._changed_slices(volume), self._slices_that_grow(volume)
-        is_whole = self.panel.parameters.wholeVolume
-        due = changed - boxed if not (is_whole and boxed) else set()
+        due = self._due_slices(volume)
         if due:
             shown = current_slice(volume)
+            is_whole = self.panel.parameters.wholeVolume
             about = None if is_whole else shown if shown in due else min(due)
             self.panel.attempt(lambda: self._ask(about, follows=True), update=False)
         if self._changed_slices(volume):
             self._changed_at = time.monotonic()
+
+    def _are_unsent(self, volume: Any) -> bool:
+        """Tell whether prompts of a volume will be sent to SAM as soon as they rest."""
+        if self._changed_at is None or volume is not self.panel.volume or not_installed():
+            return False
+        return bool(self.panel.parameters.followEdits and self._due_slices(volume))
+
+    def _due_slices(self, volume: Any) -> set[int]:
+        """Return the slices with changed prompts that SAM is asked about."""
+        changed, boxed = self._changed_slices(volume), self._slices_that_grow(volume)
+        return set() if self.panel.parameters.wholeVolume and boxed else changed - boxed
 
     def _changed_slices(self, volume: Any) -> set[int]:
         """Return the slices whose prompts are others than when SAM was asked about them."""
