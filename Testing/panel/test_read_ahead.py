@@ -129,6 +129,20 @@ def test_what_changed_since_it_was_read_is_read_anew(
     assert [row.state for row in person.logic.lesion_review.rows] == ["accepted"]
 
 
+def test_a_case_that_was_read_before_a_decision_does_not_hide_it(
+    open_module: Callable[..., Any], tmp_path: Path, reads: list[str]
+) -> None:
+    reviewer = Reviewer(open_module(), a_project(tmp_path, 2).folder)
+    reviewer.next()
+    reviewer.look()
+    decided = reviewer.shown
+    reviewer.logic.reject(decided)
+    reviewer.next()
+    assert reads == ["p00", "p01"]
+    assert reviewer.logic.project.case(decided).status == "rejected"
+    assert reviewer.logic.review_queue()[-1].case_id == decided
+
+
 alone = pytest.mark.skipif(ALONE not in os.environ, reason="run below, in a process of its own")
 
 

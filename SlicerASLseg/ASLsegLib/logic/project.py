@@ -228,9 +228,8 @@ class ProjectLogic(LogicBase):
 
         def read(_: Any) -> CaseRead:
             ahead = self._ahead.take(case_id)
-            if ahead is not None and known is None and _is_true_now(ahead, opened):
-                return ahead
-            return read_case(opened, case_id, with_volume=known is None)
+            now = None if ahead is None or known is not None else _as_on_disk(ahead, opened)
+            return now or read_case(opened, case_id, with_volume=known is None)
 
         def show(loaded: CaseRead) -> Any:
             if scene != self._scene_number:
@@ -447,16 +446,16 @@ def _file_state(path: Path) -> tuple[Path, int, int] | None:
     return path, found.st_mtime_ns, found.st_size
 
 
-def _is_true_now(read: CaseRead, project: Project) -> bool:
-    """Tell whether a case is on disk as it was read."""
+def _as_on_disk(read: CaseRead, project: Project) -> CaseRead | None:
+    """Return a case that was read, in its project as that is now; None where the case changed."""
     from aslseg.project.image_digests import check_images
     from aslseg.project.project import open_project
 
     now = open_project(project.folder)
     if now.folder != read.project.folder or state_of(now, read.case_id) != read.state:
-        return False
+        return None
     check_images(now.folder, [now.case(read.case_id)])
-    return True
+    return replace(read, project=now)
 
 
 def _add_case(volume: Any, image: Any, case_id: str) -> Any:
