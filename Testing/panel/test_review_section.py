@@ -257,6 +257,24 @@ def test_next_does_not_begin_anew_after_a_case_of_the_dashboard(person: Person) 
     assert person.panel.volume is person.logic.case_node(second)
 
 
+def test_next_says_where_no_case_without_a_decision_follows(person: Person) -> None:
+    ui = person.ui
+    first, second = person.names()
+    person.load(second)
+    person.press(ui.nextButton)
+    assert person.panel.volume is person.logic.case_node(second)
+    assert f"No case after {second} waits for a decision." in ui.reviewLabel.text
+    person.press(ui.previousButton)
+    assert "waits for a decision" not in ui.reviewLabel.text
+    person.press(ui.previousButton)
+    assert f"No case before {first} waits for a decision." in ui.reviewLabel.text
+    person.press(ui.rejectButton)
+    assert "waits for a decision" not in ui.reviewLabel.text
+    person.press(ui.nextButton)
+    person.press(ui.nextButton)
+    assert f"{second} is the last case without a decision." in ui.reviewLabel.text
+
+
 def test_undo_names_what_it_takes_back(person: Person) -> None:
     person.press(person.ui.nextButton)
     first = person.chosen()

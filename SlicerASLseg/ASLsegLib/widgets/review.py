@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import slicer
 from slicer.i18n import tr as _
 
 from ASLsegLib.scene.case_nodes import case_of
 from ASLsegLib.scene.shown_volume import require_in_views
 from ASLsegLib.widgets.section import (
+    MESSAGE_MS,
     Section,
     cannot_open,
     cell,
@@ -36,6 +38,7 @@ class ReviewSection(Section):
         self._decided_at: int | None = None
         self._left = ""
         self._seen = self._chosen_for = ""
+        self._at_end = ""
         ui = self.ui
         for button, action in (
             (ui.previousButton, self._previous),
@@ -124,7 +127,10 @@ class ReviewSection(Section):
         """List the cases; where one is decided about now, note where the next one moves up to."""
         row = self._row_of(self.open_case)
         was_open = row is not None and self._cases[row].state not in DECISIONS
+        before = self._cases
         self._cases = self.logic.review_queue() if self.logic.project is not None else []
+        if self._cases != before:
+            self._at_end = ""
         now = self._row_of(self.open_case)
         if was_open and now is not None and self._cases[now].state in DECISIONS:
             self._decided_at = row
@@ -139,7 +145,8 @@ class ReviewSection(Section):
         text = _("{left} of {count} cases have no decision yet.")
         if left and time:
             text = _("{left} of {count} cases have no decision yet: {time} at your pace.")
-        return text.format(left=left, count=len(self._cases), time=time) + self._unlike()
+        text = text.format(left=left, count=len(self._cases), time=time)
+        return f"{text} {self._at_end}".rstrip() + self._unlike()
 
     def _unlike(self) -> str:
         """Name the cases that wait and are unlike the labelled ones, whatever their turn."""
@@ -159,9 +166,25 @@ class ReviewSection(Section):
         """Go to the next case without a decision, from the place of the case that is shown."""
         following = self._following(step)
         self._decided_at = None
+        self._say_where_it_ends(following, step)
         self._left = self.open_case
         self.ui.reviewTable.selectRow(following)
         self._load()
+
+    def _say_where_it_ends(self, following: int, step: int) -> None:
+        """Say that no case without a decision follows the one that is shown."""
+        self._at_end = ""
+        shown, goal = self.open_case, self._cases[following]
+        if not shown or (goal.state not in DECISIONS and goal.case_id != shown):
+            return
+        left = [one.case_id for one in self._cases if one.state not in DECISIONS]
+        text = _("No case after {case} waits for a decision.")
+        if left == [shown]:
+            text = _("{case} is the last case without a decision.")
+        elif step < 0:
+            text = _("No case before {case} waits for a decision.")
+        self._at_end = text.format(case=shown)
+        slicer.util.showStatusMessage(self._at_end, MESSAGE_MS)
 
     def _following(self, step: int) -> int:
         """Return the row of the next case without a decision; that at the end if there is none.

@@ -28,7 +28,8 @@ LEFT_TO_VIEWS = _(
     "{key} is left to the slice views, where it deletes points: click in the panel, and press it "
     "there."
 )
-_MESSAGE_MS = 5000
+MESSAGE_MS = 5000
+"""How long a message stays in the status bar."""
 _MOST_LETTERS = 28
 
 
@@ -191,7 +192,7 @@ class Section:
             view = slice_view_in_use() if key == DELETE else None
             if view is not None:
                 press_delete(view)
-                slicer.util.showStatusMessage(LEFT_TO_VIEWS.format(key=key), _MESSAGE_MS)
+                slicer.util.showStatusMessage(LEFT_TO_VIEWS.format(key=key), MESSAGE_MS)
             elif button.enabled:
                 button.click()
 
