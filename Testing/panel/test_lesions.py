@@ -645,6 +645,29 @@ def test_a_case_is_done_when_there_is_no_more(reviewer: Reviewer) -> None:
     np.testing.assert_array_equal(done.load_labels(done.case(CASE)).labels, reviewer.shown)
 
 
+def test_a_case_that_is_done_is_not_saved_again_before_it_is_drawn_in(reviewer: Reviewer) -> None:
+    import qt
+
+    from ASLsegLib.scene.segmentations import find_prediction
+
+    ui, logic = reviewer.ui, reviewer.logic
+    while logic.lesion_review.undecided:
+        reviewer.press(ui.lesionAcceptButton)
+    reviewer.press(ui.lesionsDoneButton)
+    reviewer.press(ui.lesionsDoneButton)
+    dialogs.take("Case c2 is done already: what is shown is its label.")
+    assert ui.undoButton.text == f"Undo: {CASE}: corrected"
+    volume = logic.case_node(CASE)
+    node = find_prediction(volume, "refined")
+    drawn = reviewer.shown == TUMOUR
+    drawn[8, 15:18, 30:32] = True
+    write_mask(node, node.GetSegmentation().GetSegmentIdBySegmentName("tumour"), drawn, volume)
+    dialogs.answer("has a label already", qt.QMessageBox.Yes)
+    reviewer.press(ui.lesionsDoneButton)
+    labels = logic.project.load_labels(logic.project.case(CASE)).labels
+    assert (labels[8, 15:18, 30:32] == TUMOUR).all()
+
+
 def test_a_label_with_a_drawn_lesion_is_a_persons_again_when_it_is_done_again(
     reviewer: Reviewer,
 ) -> None:

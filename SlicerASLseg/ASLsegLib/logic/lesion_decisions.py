@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Any
 from ASLsegLib.logic.history import Change
 from ASLsegLib.logic.lesion_drawing import Drawing, LesionDrawingLogic, predicted_labels
 from ASLsegLib.logic.lesion_review import GONE
+from ASLsegLib.logic.project_data import label_digest
 from ASLsegLib.logic.questions import REFUSE, Questions, require_yes
 from ASLsegLib.scene.as_decided import lesions_otherwise
+from ASLsegLib.scene.case_nodes import shown_label
 from ASLsegLib.scene.lesion_masks import exchange_voxels, require_segments, together, without
 from ASLsegLib.scene.provenance import source_of
 from ASLsegLib.scene.resting_boxes import rest_boxes, wake_boxes
-from ASLsegLib.scene.segmentations import is_as_written
+from ASLsegLib.scene.segmentations import holds_unsaved, is_approved, is_as_written
 from ASLsegLib.scene.volumes import SceneError
 
 if TYPE_CHECKING:
@@ -138,7 +140,8 @@ class LesionDecisionLogic(LesionDrawingLogic):
         """Say that the case has no more lesions: what is shown is a person's label map now.
 
         Raises:
-            SceneError: When no case is looked at, or what is shown cannot be saved.
+            SceneError: When no case is looked at, what is shown cannot be saved, or it is the label
+                already.
             ProjectError: When a lesion is undecided.
         """
         from aslseg.project.lesion_labels import finish_case
@@ -148,6 +151,9 @@ class LesionDecisionLogic(LesionDrawingLogic):
         node, _ = self._shown(case_id)
         self._require_unmoved(case_id)
         self._require_same_image(case_id)
+        if self._is_finished(case_id, node):
+            msg = f"Case {case_id} is done already: what is shown is its label."
+            raise SceneError(msg)
         require_segments(node, self.targets(), {row.target for row in review.rows if row.shown})
         self._require_seen(node, questions, in_part=True)
         drawn = self._drawn(node, self.case_node(case_id), case_id, questions)
@@ -157,6 +163,20 @@ class LesionDecisionLogic(LesionDrawingLogic):
             lambda labels: finish_case(project, run, case_id, labels=labels, round_number=number),
             wait,
         )
+
+    def _is_finished(self, case_id: str, node: Any) -> bool:
+        """Tell whether a final label is saved as it is shown, with all lesions decided about."""
+        from aslseg.project.project import open_project
+        from aslseg.targets import lesion_targets
+
+        project, volume = open_project(self.opened().folder), self.case_node(case_id)
+        case = project.case(case_id)
+        lesions = {target.name for target in lesion_targets(project.targets)}
+        is_decided = not case.label_targets or lesions <= {*case.label_targets}
+        if case.status != "labelled" or not is_decided:
+            return False
+        is_shown = is_approved(node) and not holds_unsaved(node, volume)
+        return is_shown and shown_label(volume) == label_digest(project, case_id)
 
     def _drawn(self, node: Any, volume: Any, case_id: str, questions: Questions) -> DrawnLabel:
         """Read what is shown of a case; see `LabelSavingLogic`. Lesions are decided on before."""
