@@ -275,6 +275,32 @@ def test_next_says_where_no_case_without_a_decision_follows(person: Person) -> N
     assert f"{second} is the last case without a decision." in ui.reviewLabel.text
 
 
+def test_a_volume_that_was_added_and_segmented_stays_until_its_label_is_saved(
+    person: Person,
+) -> None:
+    from ASLsegLib.scene.provenance import Provenance
+    from ASLsegLib.scene.segmentations import write_prediction
+    from ASLsegLib.scene.segments import part_of
+    from ASLsegLib.scene.volumes import add_volume
+
+    logic, ui = person.logic, person.ui
+    person.load(person.names()[0])
+    volume = add_volume(logic.project.load_image(logic.project.case("c0")), "added")
+    logic.add_volume(volume, "added")
+    choose_node(ui.inputVolumeSelector, volume)
+    parts = dict.fromkeys((one.name for one in logic.targets()), part_of(box_in(volume)))
+    made = Provenance("refined", "aslseg", logic.runs()[0].run_id, 1)
+    node = write_prediction(volume, parts, logic.targets(), made)  # as Segment shows it
+    person.press(ui.nextButton)
+    run_event_loop(0.1)
+    assert person.panel.volume not in (volume, None)
+    assert slicer.mrmlScene.IsNodePresent(node)
+    assert logic.case_node("added") is volume
+    node.GetDisplayNode().SetVisibility(True)
+    logic.save_label(node)
+    assert logic.release_case("added")
+
+
 def test_undo_names_what_it_takes_back(person: Person) -> None:
     person.press(person.ui.nextButton)
     first = person.chosen()

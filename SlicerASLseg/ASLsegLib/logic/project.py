@@ -35,7 +35,7 @@ from ASLsegLib.scene.case_nodes import (
 )
 from ASLsegLib.scene.case_removal import remove_if_saved
 from ASLsegLib.scene.moved_cases import move_back, moved_by_mm
-from ASLsegLib.scene.segmentations import find_prediction, is_as_written
+from ASLsegLib.scene.segmentations import find_prediction, is_as_written, predictions_about
 from ASLsegLib.scene.volumes import SceneError, add_volume, own_file, volume_of, working_volume
 
 if TYPE_CHECKING:
@@ -263,13 +263,23 @@ class ProjectLogic(LogicBase):
     def release_case(self, case_id: str) -> bool:
         """Take a case out of the scene, unless it shows something of a person that is not saved.
 
-        A segmentation of a person's own needs the volume that it was drawn on, which stays then.
+        A segmentation of a person's own needs the volume that it was drawn on, which stays then;
+        so do predictions of a case that has neither a label map nor a saved prediction.
 
         Returns:
             Whether it is gone; what was saved of it is shown when it is loaded again.
         """
         volume = self.case_node(case_id)
-        return volume is not None and remove_if_saved(volume)
+        if volume is None or (predictions_about(volume) and not self._comes_back(case_id)):
+            return False
+        return remove_if_saved(volume)
+
+    def _comes_back(self, case_id: str) -> bool:
+        """Tell whether a case is shown with a label map or a prediction when it is loaded."""
+        reports = [] if self.state is None else self.state.reports
+        report = next((one for one in reports if one.case_id == case_id), None)
+        is_labelled = self.opened().case(case_id).label is not None
+        return is_labelled or (report is not None and report.refined is not None)
 
     def read_ahead(self, case_id: str) -> None:
         """Read a case in a thread, for it will be loaded next; nothing is shown.
