@@ -14,6 +14,7 @@ from ASLsegLib.scene.volumes import SceneError
 if TYPE_CHECKING:
     from aslseg.events import Monitor
     from aslseg.project.project import Project
+    from aslseg.targets import Target
 
 Found = TypeVar("Found")
 Shown = TypeVar("Shown")
@@ -50,6 +51,12 @@ class LogicBase:
     def is_open(self, project: Project) -> bool:
         """Tell whether a project is the one that is open."""
         return self.project is not None and self.project.folder == project.folder
+
+    def targets(self) -> tuple[Target, ...]:
+        """Return the targets of the open project, or liver and tumour without one."""
+        from aslseg.targets import LIVER_TARGETS
+
+        return LIVER_TARGETS if self.project is None else self.project.targets
 
     def poll(self) -> None:
         """Go on with what is under way, for a moment."""

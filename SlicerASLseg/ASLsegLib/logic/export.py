@@ -13,12 +13,11 @@ import slicer
 from ASLsegLib.logic.base import LogicBase
 from ASLsegLib.scene.segmentations import volume_drawn_on
 from ASLsegLib.scene.shown_labels import LeaveOut, leave_out_nothing, shown_labels
-from ASLsegLib.scene.volumes import SceneError, place_beside, volume_of
+from ASLsegLib.scene.volumes import SceneError, hardened_copy, place_beside, volume_of
 
 if TYPE_CHECKING:
     from aslseg.data.volume import Labelmap
     from aslseg.evaluation.measurements import LesionMeasurement
-    from aslseg.targets import Target
 
 
 _INSTANCES = "DICOM.instanceUIDs"  # attribute of volumes that were loaded from DICOM
@@ -26,12 +25,6 @@ _INSTANCES = "DICOM.instanceUIDs"  # attribute of volumes that were loaded from 
 
 class ExportLogic(LogicBase):
     """The part of the logic that measures and exports."""
-
-    def targets(self) -> tuple[Target, ...]:
-        """Return the targets of the open project, or liver and tumour without one."""
-        from aslseg.targets import LIVER_TARGETS
-
-        return LIVER_TARGETS if self.project is None else self.project.targets
 
     def labelmap_of(
         self,
@@ -202,6 +195,27 @@ def reference_volume(segmentation: Any) -> Any:
         )
         raise SceneError(msg)
     return volume
+
+
+def volume_of_label(segmentation: Any, volume: Any | None = None) -> Any:
+    """Return the volume node that a segmentation was drawn on.
+
+    Raises:
+        SceneError: When it does not say so, or says something else than `volume`.
+    """
+    try:
+        known = reference_volume(segmentation)
+    except SceneError:
+        if volume is None:
+            raise
+        return volume
+    if volume not in (None, known, hardened_copy(known)):
+        msg = (
+            f"{segmentation.GetName()} was drawn on {known.GetName()}, not on "
+            f"{volume.GetName()}; choose a segmentation of that volume."
+        )
+        raise SceneError(msg)
+    return known
 
 
 def as_text(lesions: Sequence[LesionMeasurement], case: str, separator: str = "\t") -> str:

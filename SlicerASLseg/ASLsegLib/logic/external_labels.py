@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ASLsegLib.logic.review import ReviewLogic
+from ASLsegLib.logic.project import ProjectLogic
 
 if TYPE_CHECKING:
     from aslseg.data.volume import SameSize
     from aslseg.project.run_folder import RunFolder
 
 
-class ExternalLabelLogic(ReviewLogic):
+class ExternalLabelLogic(ProjectLogic):
     """The part of the logic that takes another model's labels."""
 
     def external_origins(self) -> list[str]:

@@ -1,4 +1,4 @@
-"""Save what a segmentation shows as the label map of its case, and take that back.
+"""Decide about a whole case: save what is shown as its label map, reject it, take that back.
 
 What is saved is what the segmentation holds when the person decides, not what a file says.
 """
@@ -14,7 +14,7 @@ import numpy as np
 import slicer
 
 from aslseg.data.volume import Labelmap
-from ASLsegLib.logic.export import ExportLogic, reference_volume
+from ASLsegLib.logic.export import volume_of_label
 from ASLsegLib.logic.history import Change
 from ASLsegLib.logic.project import ProjectLogic
 from ASLsegLib.logic.project_data import label_digest, targets_shown
@@ -35,12 +35,12 @@ from ASLsegLib.scene.provenance import source_of
 from ASLsegLib.scene.resting_boxes import rest_boxes, wake_boxes
 from ASLsegLib.scene.segmentations import (
     accept_prediction,
-    find_prediction,
     is_approved,
     is_as_written,
     note_saved,
     predictions_about,
     reopen_prediction,
+    rounds_shown,
     shown_in,
     volume_of_prediction,
     written_to,
@@ -50,6 +50,7 @@ from ASLsegLib.scene.volumes import SceneError, geometry_of, hardened_copy
 
 if TYPE_CHECKING:
     from aslseg.project.project import Project
+    from aslseg.project.run_folder import RunFolder
 
 _SAME = 0.5  # grey values: readers round differently
 _SAVED = "saved"
@@ -84,13 +85,8 @@ class DrawnLabel:
     shown: Mapping[str, str]
 
 
-class LabelSavingLogic(ProjectLogic, ExportLogic):
-    """The part of the logic that saves label maps, and takes decisions about cases back."""
-
-    def refined_node(self, case_id: str) -> Any | None:
-        """Return the segmentation node of the final label of a case in the scene, or None."""
-        volume = self.case_node(case_id)
-        return None if volume is None else find_prediction(volume, "refined")
+class LabelSavingLogic(ProjectLogic):
+    """The part of the logic that saves labels, accepts or rejects, and takes that back."""
 
     def save_label(
         self,
@@ -119,7 +115,7 @@ class LabelSavingLogic(ProjectLogic, ExportLogic):
         from aslseg.project import review
 
         project = self.opened()
-        drawn_on = self.volume_of_label(segmentation, volume)
+        drawn_on = volume_of_label(segmentation, volume)
         named = case_of(drawn_on, project)
         if not named:
             msg = (
@@ -140,25 +136,77 @@ class LabelSavingLogic(ProjectLogic, ExportLogic):
             "saving a label map", drawn, lambda labels: review.draw(project, named, labels), wait
         )
 
-    def volume_of_label(self, segmentation: Any, volume: Any | None = None) -> Any:
-        """Return the volume node that a segmentation was drawn on.
+    def accept(
+        self, case_id: str, *, wait: bool = True, questions: Questions = REFUSE
+    ) -> Project | None:
+        """Train on the refined label of a case as on a human one from now on.
+
+        What the scene shows as refined label is saved: as accepted when it is as a run made it, as
+        corrected when a person drew in it or placed prompts. Where a part of it is hidden it is
+        asked about; cases that are not looked at are accepted as they are. A case that is not in
+        the scene gets the label of the best round of the latest run with one of it. Where no slice
+        of the case's label counts, all of it does afterwards.
+
+        Args:
+            case_id: Name of the case.
+            wait: Return the project; else None at once.
+            questions: Asked before something is left out or replaced.
 
         Raises:
-            SceneError: When it does not say so, or says something else than `volume`.
+            RunError: When no run has a prediction of the case.
+            ProjectError: When it has a person's label already and is not in the scene.
+            SceneError: When what is shown cannot be saved as the case's label.
         """
-        try:
-            known = reference_volume(segmentation)
-        except SceneError:
-            if volume is None:
-                raise
-            return volume
-        if volume not in (None, known, hardened_copy(known)):
-            msg = (
-                f"{segmentation.GetName()} was drawn on {known.GetName()}, not on "
-                f"{volume.GetName()}; choose a segmentation of that volume."
-            )
-            raise SceneError(msg)
-        return known
+        from aslseg.project import review
+
+        project = self.opened()
+        node = self.refined_node(case_id)
+        if node is None:
+            latest = None if self.state is None else self.state.run_of(case_id)
+            if latest is None:
+                msg = "There is no finished round whose label could be accepted; train first."
+                raise SceneError(msg)
+
+            best = latest.best_round  # Redo accepts the same, whichever round is best by then
+
+            def save_best(_: object = None) -> Project:
+                return review.accept(project, latest, case_id, round_number=best)
+
+            def again() -> None:
+                self._require_nothing_drawn(case_id)
+                self.updated(save_best())
+
+            def note(accepted: Project) -> Project:
+                self.updated(accepted)
+                if self.is_open(accepted):
+                    self._note_decision(again)
+                return accepted
+
+            return self._in_background("saving a decision", save_best, note, wait)
+        self._require_same_image(case_id)
+        whole = project.case(case_id).complete_slices == ()
+        if whole:
+            require_yes(questions.may_count_whole(case_id))
+        self._require_seen(node, questions, in_part=True)
+        drawn = self._drawn(node, volume_of_prediction(node), case_id, questions)
+        is_new = drawn.label_before == "" and is_as_written(node, drawn.case_node)
+        run, number = self._round_of(node)
+
+        def save(labels: Labelmap) -> Project:
+            if is_new and run is not None:
+                return review.accept(project, run, case_id, labels=labels, round_number=number)
+            return review.correct(project, case_id, labels, run, round_number=number, whole=whole)
+
+        return self._save("saving a decision", drawn, save, wait)
+
+    def reject(self, case_id: str) -> Project:
+        """Never train on the pseudo-labels of a case."""
+        from aslseg.project import review
+
+        run = None if self.state is None else self.state.run_of(case_id)
+        rejected = self.updated(review.reject(self.opened(), case_id, run))
+        self._note_decision(lambda: self.updated(review.reject(self.opened(), case_id, run)))
+        return rejected
 
     def last_decision(self) -> str:
         """Return what `undo_decision` would take back; empty when there is nothing."""
@@ -349,6 +397,17 @@ class LabelSavingLogic(ProjectLogic, ExportLogic):
         """Let the last decision be undone and redone."""
         last = self.last_decision()
         self.history.add(Change(last, lambda: self._take_back(last), again))
+
+    def _round_of(self, node: Any) -> tuple[RunFolder | None, int | None]:
+        """Return the run and round of a prediction; None when they are unknown or mixed."""
+        from aslseg.project.run_folder import open_run
+
+        shown = rounds_shown(node)
+        known = {run.run_id for run in self.state.runs} if self.state is not None else set()
+        if len(shown) != 1 or next(iter(shown))[0] not in known:
+            return None, None
+        run_id, number = next(iter(shown))
+        return open_run(self.opened().folder, run_id), number
 
     def _require_shown(self, node: Any, volume: Any, labels: np.ndarray) -> None:
         """Refuse to save a label map again while its segmentation shows another one.

@@ -14,7 +14,7 @@ import slicer
 
 from ASLsegLib.engine.background import Signal
 from ASLsegLib.logic.history import Change
-from ASLsegLib.logic.review import ReviewLogic
+from ASLsegLib.logic.label_saving import LabelSavingLogic
 from ASLsegLib.scene.case_nodes import case_of
 from ASLsegLib.scene.lesion_masks import (
     beyond_organ,
@@ -87,7 +87,7 @@ class Drawing:
         return [one for one in about if one not in self.known]
 
 
-class LesionDrawingLogic(ReviewLogic):
+class LesionDrawingLogic(LabelSavingLogic):
     """The part of the logic that begins and stops to draw a lesion.
 
     Attributes:

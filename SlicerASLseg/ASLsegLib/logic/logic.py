@@ -16,6 +16,7 @@ import slicer
 
 from aslseg.errors import CancelledError, RunError
 from ASLsegLib.engine.client import Job
+from ASLsegLib.logic.export import ExportLogic
 from ASLsegLib.logic.external_labels import ExternalLabelLogic
 from ASLsegLib.logic.lesion_filling import LesionFillingLogic
 from ASLsegLib.logic.next_step import NextStep, Situation, is_later, next_step
@@ -23,7 +24,7 @@ from ASLsegLib.logic.overview import Overview
 from ASLsegLib.logic.partial_labels import PartialLabelLogic
 from ASLsegLib.logic.project_plan import PlanLogic
 from ASLsegLib.logic.questions import MayMiss, miss_nothing_drawn
-from ASLsegLib.logic.review import DECIDED
+from ASLsegLib.logic.review import DECIDED, ReviewLogic
 from ASLsegLib.parameters import chosen_device
 from ASLsegLib.scene.unsaved_cases import unsaved_cases
 
@@ -41,7 +42,9 @@ if TYPE_CHECKING:
     from aslseg.project.project import Project
 
 
-class Logic(LesionFillingLogic, ExternalLabelLogic, PartialLabelLogic, PlanLogic):
+class Logic(
+    LesionFillingLogic, ReviewLogic, ExternalLabelLogic, PartialLabelLogic, PlanLogic, ExportLogic
+):
     """Opens projects, segments, refines, trains, reviews and exports.
 
     Attributes:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from aslseg.data.volume import Labelmap
-from ASLsegLib.logic.export import reference_volume
+from ASLsegLib.logic.export import reference_volume, volume_of_label
+from ASLsegLib.logic.project import ProjectLogic
 from ASLsegLib.logic.questions import MayHide, require_shown, require_yes, save_nothing_hidden
-from ASLsegLib.logic.review import ReviewLogic
 from ASLsegLib.scene.case_nodes import case_of, require_intact
 from ASLsegLib.scene.segments import segment_ids
 from ASLsegLib.scene.shown_labels import read_shown_part
@@ -39,7 +39,7 @@ def replace_no_mask(organ: str, case_ids: Sequence[str]) -> bool:
     raise SceneError(msg)
 
 
-class OrganMaskLogic(ReviewLogic):
+class OrganMaskLogic(ProjectLogic):
     """The part of the logic that takes organs as they are given, instead of predicting them."""
 
     def __init__(self) -> None:
@@ -143,7 +143,7 @@ class OrganMaskLogic(ReviewLogic):
                 a question is refused.
             CancelledError: When it must not be replaced.
         """
-        project, volume = self.opened(), self.volume_of_label(segmentation)
+        project, volume = self.opened(), volume_of_label(segmentation)
         case_id, name = case_of(volume, project), organ or self._only_organ()
         if not case_id:
             msg = f"{segmentation.GetName()} was drawn on no case of the project; load the case."
@@ -175,7 +175,7 @@ class OrganMaskLogic(ReviewLogic):
                 volume, or does not say on which: it may be the organ of somebody else.
         """
         reference_volume(segmentation)  # none when its volume is gone
-        self.volume_of_label(segmentation, volume)
+        volume_of_label(segmentation, volume)
         wanted = _segments_of(segmentation, organ)
         geometry = geometry_of(volume)
         labels = np.zeros(geometry.shape, np.uint8)

@@ -11,7 +11,7 @@ import slicer
 
 from aslseg.errors import listed
 from ASLsegLib.logic.history import Change
-from ASLsegLib.logic.label_saving import LabelSavingLogic
+from ASLsegLib.logic.project import ProjectLogic
 from ASLsegLib.scene.case_nodes import case_of
 from ASLsegLib.scene.provenance import source_of
 from ASLsegLib.scene.segmentations import holds_unsaved, volume_drawn_on
@@ -37,7 +37,7 @@ class _Counted:
     node_id: str
 
 
-class PartialLabelLogic(LabelSavingLogic):
+class PartialLabelLogic(ProjectLogic):
     """The part of the logic that lets a label map count in part."""
 
     def set_label_targets(self, case_id: str, names: Sequence[str]) -> Project:

@@ -300,6 +300,11 @@ class ProjectLogic(LogicBase):
         """Return the volume node of a case if it is in the scene."""
         return find_case(self.project, case_id)
 
+    def refined_node(self, case_id: str) -> Any | None:
+        """Return the segmentation node of the final label of a case in the scene, or None."""
+        volume = self.case_node(case_id)
+        return None if volume is None else find_prediction(volume, "refined")
+
     def forget_scene(self) -> None:
         """Show nothing any more of what is being loaded: the scene is closed."""
         self._scene_number += 1

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from slicer.i18n import tr as _
 
 from aslseg.data.slice_numbers import write_slices
+from ASLsegLib.logic.export import volume_of_label
 from ASLsegLib.logic.slice_filling import why_no_organ
 from ASLsegLib.scene.hidden_segments import show_hidden
 from ASLsegLib.scene.repaired_slices import organ_segments, stamp_of
@@ -67,6 +68,6 @@ class LabelFillingSection(Section):
 
     def _fill(self) -> None:
         node = self._node
-        volume = self.logic.volume_of_label(node)
+        volume = volume_of_label(node)
         run = self.panel.parameters.run or None
         self.logic.fill_between(volume, segmentation=node, run_id=run, wait=False)

@@ -11,6 +11,7 @@ from slicer.i18n import tr as _
 from aslseg.errors import AslsegError
 from ASLsegLib import parameters, sample_data
 from ASLsegLib.logic import project_data as projects
+from ASLsegLib.logic.export import volume_of_label
 from ASLsegLib.scene.case_nodes import case_of
 from ASLsegLib.widgets.section import (
     Section,
@@ -183,7 +184,7 @@ class ProjectSection(Section):
         """The case on whose volume the chosen segmentation was drawn; empty when there is none."""
         node = self.panel.parameters.labelSegmentation
         try:
-            volume = None if node is None else self.logic.volume_of_label(node)
+            volume = None if node is None else volume_of_label(node)
         except AslsegError:
             return ""
         return case_of(volume, self.logic.project)
