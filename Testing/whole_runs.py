@@ -117,7 +117,7 @@ def stopped_and_resumed(
     project = a_tiny_project(folder)
     with pytest.raises(CancelledError, match="can be resumed"):
         start_run(project, config, stop_at(place), run_id="a")
-    assert RunFolder(project.folder / "runs" / "a").status["state"] == "cancelled"
+    assert RunFolder(project.folder / "runs" / "a").status.state == "cancelled"
     return resume_run(project)
 
 

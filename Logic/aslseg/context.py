@@ -71,7 +71,7 @@ class RunContext:
     @property
     def given_targets(self) -> frozenset[str]:
         """Names of organs of which every case had a mask when the run was last started."""
-        return frozenset(self.folder.status.get("given_targets", ()))
+        return frozenset(self.folder.status.given_targets)
 
     @property
     def stages(self) -> tuple[CascadeStage, ...]:
@@ -140,12 +140,11 @@ class RunContext:
         What the run began to learn from is read, also when a person has replaced it since then or
         taken it back.
         """
-        label_digests = self.folder.status.get("label_digests", {}).get(case.id)
-        return self.project.load_labels(case, label_digests)
+        return self.project.load_labels(case, self.folder.status.label_digests.get(case.id))
 
     def lesions(self, case: Case) -> CaseLesions:
         """Read a person's decisions about the lesions of a case, as the run began to learn them."""
-        lines = self.folder.status.get("lesion_lines", {}).get(case.id, 0)
+        lines = self.folder.status.lesion_lines.get(case.id, 0)
         return read_lesions(self.project, case.id, lines)
 
     @contextmanager

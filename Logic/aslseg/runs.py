@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -289,7 +289,7 @@ def _run(
     refuse_other_roles(project, folder, is_resumed=not more)
     with running(folder, monitor) as recording:
         note_images(project, folder)
-        is_new = not more and "label_digests" not in folder.status
+        is_new = not more and "label_digests" not in folder.noted
         if more or is_new:
             project, known = data_of_now(project)
         else:
@@ -299,7 +299,9 @@ def _run(
         elif is_new:
             given = list(project.given_organs)
             started = _take_start_labels(project, folder)
-            folder.write_status(retrained_rounds=[1], given_targets=given, **started, **known)
+            folder.write_status(
+                retrained_rounds=[1], given_targets=given, **started, **asdict(known)
+            )
         if more or is_new:
             note_training_cases(project, folder)
         check_masks(project, folder, recording)
@@ -347,7 +349,7 @@ def _take_start_labels(project: Project, folder: RunFolder) -> dict[str, Any]:
 
 def _start_labels(folder: RunFolder) -> dict[str, PseudoLabel]:
     """Return the labels of another model that round 1 learns from."""
-    learnt = folder.status.get("start_targets", {})
+    learnt = folder.status.start_targets
     return {
         name: PseudoLabel(folder.path / run_names.START / f"{name}.nii.gz", frozenset(targets))
         for name, targets in learnt.items()
@@ -376,7 +378,7 @@ def _is_taught(folder: RunFolder, number: int) -> bool:
 
 def _rounds(context: RunContext, run_round: RunRound) -> int:
     folder = context.folder
-    so_far = _LoopState(patience_start=int(context.folder.status.get("patience_start", 1)))
+    so_far = _LoopState(patience_start=context.folder.status.patience_start)
     for number in range(1, context.config.rounds + 1):
         score = context.folder.score_of(number)
         if score is None:

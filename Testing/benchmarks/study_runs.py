@@ -17,7 +17,7 @@ def finished_run(
 ) -> RunFolder:
     monitor = Monitor(listener=partial(print_timed, _Since()) if timed else print_event)
     if (project.folder / "runs" / run_id / "config.json").exists():
-        if open_run(project.folder, run_id).status.get("state") == "done":
+        if open_run(project.folder, run_id).status.state == "done":
             return open_run(project.folder, run_id)
         return resume_run(project, run_id, monitor)
     return start_run(project, config, monitor, run_id)

@@ -169,7 +169,7 @@ def test_train(campaign: Campaign, template: Template, tmp_path: Path) -> None:
                 assert found.keys() == whole.results.keys(), found.keys() ^ whole.results.keys()
                 assert found == whole.results
                 assert_no_leftovers(place)
-                assert RunFolder(project / "runs" / "a").status["state"] == "done"
+                assert RunFolder(project / "runs" / "a").status.state == "done"
             shutil.rmtree(place, ignore_errors=True)
 
 

@@ -78,8 +78,8 @@ def test_it_is_opened_and_listed_as_it_is(project: Project, run: RunFolder) -> N
     assert [case.id for case in project.labelled] == ["c0", "c1", "c2"]
     assert [found.run_id for found in runs_of(project.folder)] == ["first"]
     assert (run.state, run.rounds, run.retrained_rounds) == ("cancelled", [1], (1, 2))
-    assert (run.status["patience_start"], len(run.status["label_digests"])) == (2, 3)
-    assert run.status["task"] == "Segmenting for comparison"
+    assert (run.status.patience_start, len(run.status.label_digests)) == (2, 3)
+    assert run.status.task == "Segmenting for comparison"
     assert run.config.organ.roi.pixel_mm == 3.0
     assert version_of(project) == 1
 
@@ -144,7 +144,7 @@ def test_its_networks_segment(project: Project, run: RunFolder, tmp_path: Path) 
 
 def test_it_is_resumed_in_the_names_of_today(project: Project, run: RunFolder) -> None:
     resume_run(project, "first")
-    assert version_of(project) == run.status["schema_version"] == run_names.SCHEMA_VERSION
+    assert version_of(project) == run.status.schema_version == run_names.SCHEMA_VERSION
     assert (run.state, run.rounds, run.retrained_rounds) == ("done", [1, 2], (1, 2))
     assert old_names(run) == set()
     assert [s.source for s in read_scores(run.round(1))][::2] == ["specialist", "refined"]

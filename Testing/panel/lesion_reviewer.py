@@ -32,7 +32,7 @@ def give_lesions(trained: Path) -> Path:
     from aslseg.project.run_folder import open_run
 
     run = open_run(trained)
-    predictions = run.predictions(int(run.status["best_round"]), CASE)
+    predictions = run.predictions(run.best_round, CASE)
     geometry = read_labelmap(predictions / "refined.nii.gz").geometry
     for path in (predictions / f"{source}.nii.gz" for source in ("refined", "specialist", "sam")):
         write_labelmap(Labelmap(a_lesion_label(), geometry), path)

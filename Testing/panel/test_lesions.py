@@ -718,7 +718,7 @@ def test_what_the_run_left_out_is_listed_last_and_holds_nothing_up(
     from aslseg.project.run_folder import open_run
 
     run = open_run(give_lesions(trained))
-    predictions = run.predictions(int(run.status["best_round"]), CASE)
+    predictions = run.predictions(run.best_round, CASE)
     geometry = read_labelmap(predictions / "refined.nii.gz").geometry
     cores = np.zeros(geometry.shape, np.uint8)
     cores[4:7, 28:31, 28:31] = 1

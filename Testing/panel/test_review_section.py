@@ -746,7 +746,7 @@ def let_specialist_differ(folder: Path, case_id: str) -> None:
     from aslseg.project.run_folder import open_run
 
     run = open_run(folder)
-    path = run.predictions(int(run.status["best_round"]), case_id) / "specialist.nii.gz"
+    path = run.predictions(run.best_round, case_id) / "specialist.nii.gz"
     found = read_labelmap(path)
     labels = found.labels.copy()
     labels[0, :3, :3] = 1 - labels[0, :3, :3].clip(0, 1)

@@ -293,7 +293,7 @@ def _finished_run(
     if run.config != config:
         msg = f"{run.path} was made with other settings; delete it, or choose another folder."
         raise RunError(msg)
-    done = run.status.get("state") == "done"
+    done = run.status.state == "done"
     return run if done else resume_run(project, experiment.run_id, monitor, cache=cache)
 
 

@@ -139,16 +139,16 @@ def _show_runs(runs: list[RunFolder]) -> None:
 
 def _run_row(run: RunFolder) -> list[str]:
     try:
-        facts, state = run.status, state_of(run)
+        status, state = run.status, state_of(run)
     except RunError:
         return [run.run_id, "damaged status.json", "", "", "", ""]
-    left = facts.get("seconds_left") if state == "running" else None
+    left = status.seconds_left if state == "running" else None
     return [
         run.run_id,
         state,
-        f"{facts.get('round', 0)} of {facts.get('rounds', '?')}",
-        str(facts.get("task", "")),
-        f"{facts.get('step', 0)} of {facts.get('of', 0)}",
+        f"{status.round} of {status.rounds or '?'}",
+        status.task,
+        f"{status.step} of {status.of}",
         duration(left) if left else "",
     ]
 

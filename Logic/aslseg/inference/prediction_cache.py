@@ -195,7 +195,7 @@ def open_predictions(run: RunFolder, device: str | None = None) -> PredictionCac
         RunError: When the run has no finished round.
         DeviceError: When the device is not there.
     """
-    if run.is_external or run.status.get("orientation") != ORIENTATION:
+    if run.is_external or run.status.orientation != ORIENTATION:
         return None
     config = run.config
     sam_sha256 = _sam_digest(config.sam)
@@ -206,7 +206,7 @@ def open_predictions(run: RunFolder, device: str | None = None) -> PredictionCac
     facts = {
         "settings": config.model_dump(mode="json", exclude={"device": True, "sam": {"cache_gb"}}),
         "targets": [target.model_dump(mode="json") for target in open_project(project).targets],
-        "given_targets": sorted(run.status.get("given_targets", ())),
+        "given_targets": sorted(run.status.given_targets),
         "weights": weights_digest(run, number),
         "sam": sam_sha256,
         "device": _device(device or config.device),

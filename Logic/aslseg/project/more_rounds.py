@@ -7,22 +7,21 @@ labels have changed since. A short one lets the stages of lesions learn what a p
 from __future__ import annotations
 
 import shutil
+from dataclasses import asdict
 from typing import Any
 
 from aslseg.errors import RunError
 from aslseg.project.run_folder import RunFolder, write_settings
-
-LABEL_KEYS = ("label_digests", "label_scopes")
-"""What a run's status notes of label maps."""
+from aslseg.project.run_status import LearntData
 
 
-def lengthen(folder: RunFolder, more: int, known: dict[str, Any], share: float | None) -> None:
+def lengthen(folder: RunFolder, more: int, known: LearntData, share: float | None) -> None:
     """Ask for further rounds; with other labels, what is trained once is trained anew in them.
 
     Args:
         folder: Of the run.
         more: How many.
-        known: What they learn from, as `data_of_now` gives it.
+        known: What they learn from (see `data_of_now`).
         share: Where they train the stages of lesions alone, the part of their schedule.
 
     Raises:
@@ -34,15 +33,17 @@ def lengthen(folder: RunFolder, more: int, known: dict[str, Any], share: float |
     if not done:
         msg = f"Run '{folder.run_id}' has no finished round to go on from; resume it first."
         raise RunError(msg)
-    status, begun_short = folder.status, done + 1 in folder.short_rounds
-    is_changed = any(status.get(name, {}) != value for name, value in known.items())
+    begun_short = done + 1 in folder.short_rounds
+    is_changed = folder.learnt_data != known
     if share is not None and not is_changed:
         raise RunError(_nothing_decided(folder, begun_short=begun_short))
     if is_changed or begun_short:  # begun with the labels of before, or as a round of another kind
         shutil.rmtree(folder.round(done + 1), ignore_errors=True)
     taught = {*folder.taught_rounds, *[done + 1] * is_changed}
     kind = _kind_of_round(folder, done + 1, known, is_short=share is not None)
-    folder.write_status(taught_rounds=sorted(taught), patience_start=done + 1, **kind, **known)
+    folder.write_status(
+        taught_rounds=sorted(taught), patience_start=done + 1, **kind, **asdict(known)
+    )
     changes = {"rounds": done + more, **({} if share is None else {"review_share": share})}
     write_settings(folder, folder.config.model_copy(update=changes))
 
@@ -58,7 +59,7 @@ def _nothing_decided(folder: RunFolder, *, begun_short: bool) -> str:
 
 
 def _kind_of_round(
-    folder: RunFolder, number: int, known: dict[str, Any], *, is_short: bool
+    folder: RunFolder, number: int, known: LearntData, *, is_short: bool
 ) -> dict[str, Any]:
     """Return what a run's status notes of the round to come.
 
@@ -66,14 +67,14 @@ def _kind_of_round(
     learnt are kept in mind for the next whole round. One that was begun may have been of the other
     kind.
     """
-    status, retrained = folder.status, set(folder.retrained_rounds)
+    retrained = set(folder.retrained_rounds)
     short = set(folder.short_rounds) - {number}
-    labels = status.get("whole_round_labels") or {n: status.get(n, {}) for n in LABEL_KEYS}
+    labels = folder.status.whole_round_labels or folder.learnt_data.labels
     if is_short:
         if number in retrained:
-            labels = {name: {} for name in LABEL_KEYS}  # what they would have learnt, they have not
+            labels = LearntData().labels  # what they would have learnt, they have not
         short, retrained = short | {number}, retrained - {number}
-    elif any(known[name] != labels[name] for name in LABEL_KEYS):
+    elif known.labels != labels:
         retrained |= {number}
     return {
         "short_rounds": sorted(short),

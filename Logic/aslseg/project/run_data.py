@@ -15,16 +15,16 @@ from aslseg.events import Monitor
 from aslseg.project.lock import changing
 from aslseg.project.project import Project, open_project, validated
 from aslseg.project.run_folder import RunFolder, saw_another
+from aslseg.project.run_status import LearntData
 from aslseg.project.run_tables import read_reliability
 from aslseg.storage import inside, sha256_of
 from aslseg.targets import cascade_stages, is_given
 
 
-def data_of_now(project: Project) -> tuple[Project, dict[str, Any]]:
-    """Return a project as it is now, and what is trained on, as the status of a run notes it.
+def data_of_now(project: Project) -> tuple[Project, LearntData]:
+    """Return a project as it is now, and what there is to learn from.
 
-    That is the digest of each label map and mask in use, what label maps decide that do not decide
-    all, and how many decisions about lesions there are. The project's organ masks stay those of
+    The project's organ masks stay those of
     now, whatever becomes of the files.
     """
     with changing(project.folder):  # nobody takes a label map back meanwhile
@@ -32,11 +32,11 @@ def data_of_now(project: Project) -> tuple[Project, dict[str, Any]]:
         digests = {case.id: sha256_of(now.label_path(case)) for case in now.labelled}
         places = [place for case in now.cases for place in case.masks.values()]
         masks = {place.as_posix(): sha256_of(inside(now.folder, place)) for place in places}
-        return validated(now, mask_digests=masks), {
-            "label_digests": {**digests, **masks},
-            "label_scopes": {c.id: scope for c in now.labelled if (scope := c.label_scope)},
-            "lesion_lines": now.lesion_lines(),
-        }
+        return validated(now, mask_digests=masks), LearntData(
+            label_digests={**digests, **masks},
+            label_scopes={c.id: scope for c in now.labelled if (scope := c.label_scope)},
+            lesion_lines=now.lesion_lines(),
+        )
 
 
 def as_begun(project: Project, folder: RunFolder, monitor: Monitor) -> Project:
@@ -46,12 +46,12 @@ def as_begun(project: Project, folder: RunFolder, monitor: Monitor) -> Project:
     that were given since are used; those of before cannot change, see `check_masks`.
     """
     (now, known), status = data_of_now(project), folder.status
-    if any(status.get(name, {}) != value for name, value in known.items()):
+    if folder.learnt_data != known:
         monitor.warn(
             f"Labels or decisions have changed since run '{folder.run_id}' began; it goes on with "
             "those of then. Add rounds to it afterwards to learn from those of now."
         )
-    digests, scopes = status["label_digests"], status.get("label_scopes", {})
+    digests, scopes = status.label_digests, status.label_scopes
     cases = []
     for case in now.cases:
         if case.split == "train" and case.id in digests:
@@ -102,8 +102,8 @@ def refuse_other_roles(project: Project, folder: RunFolder, *, is_resumed: bool)
     """
     splits = {case.id: case.split for case in open_project(project.folder).cases}
     status = folder.status
-    learnt = [name for name in status.get("label_digests", {}) if "/" not in name]
-    others = status.get("training_cases", ()) if is_resumed else _labelled_and_learnt(folder)
+    learnt = [name for name in status.label_digests if "/" not in name]
+    others = status.training_cases if is_resumed else _labelled_and_learnt(folder)
     for name in (*learnt, *others):
         if splits.get(name) == "train":
             continue
@@ -123,7 +123,7 @@ def refuse_other_roles(project: Project, folder: RunFolder, *, is_resumed: bool)
 
 def _labelled_and_learnt(folder: RunFolder) -> list[str]:
     """List the cases of which a run has learnt an AI label: its own, or that it began with."""
-    learnt, number = list(folder.status.get("start_targets", {})), 1
+    learnt, number = list(folder.status.start_targets), 1
     while folder.round(number + 1).exists():
         learnt += [row.case for row in read_reliability(folder.round(number)) if row.accepted]
         number += 1
@@ -138,7 +138,7 @@ def check_masks(project: Project, folder: RunFolder, monitor: Monitor) -> None:
             the run does not learn.
     """
     status = folder.status
-    known, given = status.get("label_digests", {}), status.get("given_targets", ())
+    known, given = status.label_digests, status.given_targets
     places = {place.as_posix() for case in project.cases for place in case.masks.values()}
     lost = [key for key in known if "/" in key and key not in places]
     if lost:

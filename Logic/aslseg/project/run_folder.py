@@ -11,10 +11,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 from filelock import FileLock, Timeout
-from pydantic import BaseModel, ConfigDict, Field
 
 from aslseg import run_names, schema_1
 from aslseg.config import RunConfig, read_run_config
@@ -25,6 +24,7 @@ from aslseg.events import Monitor
 from aslseg.project.case import RUNS, Case
 from aslseg.project.project import Project
 from aslseg.project.remote_run import read_remote_run
+from aslseg.project.run_status import LearntData, RunStatus
 from aslseg.project.run_tables import read_cross_validation, round_number
 from aslseg.reading import damage_told, read_object
 from aslseg.storage import inside, sha256_of, write_json_atomic
@@ -33,39 +33,6 @@ from aslseg.targets import as_typed
 _CLOCK_STEP_S = 2.0
 """No disk tells times less exactly."""
 _DONE_AGAIN = "delete it and resume the run, which then does the round again"
-
-Number = Annotated[int, Field(ge=0, lt=100_000)]
-
-
-class _Status(BaseModel):
-    """What this program reads of `status.json`, and of what kind it is."""
-
-    model_config = ConfigDict(extra="allow", strict=True)
-
-    schema_version: Number = 1
-    state: str = ""
-    message: str = ""
-    task: str = ""
-    method: str = ""
-    sam: str = ""
-    best_round: Number = 0
-    rounds: Number = 0
-    round: Number = 0
-    patience_start: Number = 1
-    step: int = 0
-    of: int = 0
-    seconds_left: float | None = None
-    retrained_rounds: list[Annotated[int, Field(ge=1, lt=100_000)]] = [1]
-    short_rounds: list[Annotated[int, Field(ge=2, lt=100_000)]] = []
-    taught_rounds: list[Annotated[int, Field(ge=2, lt=100_000)]] = []
-    label_digests: dict[str, str] = {}
-    label_scopes: dict[str, str] = {}
-    whole_round_labels: dict[str, dict[str, str]] = {}
-    given_targets: list[str] = []
-    targets: list[str] = []
-    start_targets: dict[str, list[str]] = {}
-    lesion_lines: dict[str, int] = {}
-    images: dict[str, str] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,20 +61,34 @@ class RunFolder:
         return read_run_config(self.path / run_names.CONFIG)
 
     @property
-    def status(self) -> dict[str, Any]:
-        """Contents of `status.json`; `{}` before it is written.
+    def status(self) -> RunStatus:
+        """Contents of `status.json`.
 
         Raises:
             RunError: When the file is damaged.
         """
         path = self.path / run_names.STATUS
         if not path.exists():
-            return {}
+            return RunStatus()
         remedy = "restore it from a copy, or start a new run"
         found = schema_1.renamed(read_object(path, RunError, remedy), schema_1.STATUS)
         with damage_told(path, RunError, remedy):
-            _Status.model_validate(found)
-        return found
+            return RunStatus.model_validate(found)
+
+    @property
+    def noted(self) -> dict[str, Any]:
+        """What `status.json` says, with what a later version of this program noted in it.
+
+        Raises:
+            RunError: When the file is damaged.
+        """
+        return self.status.model_dump(exclude_unset=True)
+
+    @property
+    def learnt_data(self) -> LearntData:
+        """The labels and decisions that it learns from; empty before these are noted."""
+        status = self.status
+        return LearntData(status.label_digests, status.label_scopes, status.lesion_lines)
 
     @property
     def state(self) -> str:
@@ -119,7 +100,7 @@ class RunFolder:
         Raises:
             RunError: When `status.json` is damaged.
         """
-        state = str(self.status.get("state", "new"))
+        state = self.status.state or "new"
         if state != "running":
             return state
         lock = FileLock(self.path / run_names.LOCK)
@@ -147,27 +128,27 @@ class RunFolder:
     @property
     def best_round(self) -> int:
         """Number of the round that segments; 0 as long as none is finished."""
-        return int(self.status.get("best_round", 0))
+        return self.status.best_round
 
     @property
     def retrained_rounds(self) -> tuple[int, ...]:
         """Rounds in which what is trained once is trained anew, for the labels had changed."""
-        return tuple(sorted({1, *self.status.get("retrained_rounds", ())}))
+        return tuple(sorted({1, *self.status.retrained_rounds}))
 
     @property
     def short_rounds(self) -> tuple[int, ...]:
         """Rounds that train the stages of lesions alone, with all else of the round before."""
-        return tuple(self.status.get("short_rounds", ()))
+        return tuple(self.status.short_rounds)
 
     @property
     def images(self) -> dict[str, str]:
         """SHA-256 of the images that it has seen, by case."""
-        return dict(self.status.get("images", {}))
+        return dict(self.status.images)
 
     @property
     def taught_rounds(self) -> tuple[int, ...]:
         """Rounds before which a person changed labels, or decided about lesions."""
-        return tuple(self.status.get("taught_rounds", ()))
+        return tuple(self.status.taught_rounds)
 
     def first_folder(self, number: int) -> Path:
         """Return the folder of what a round uses beside its specialist, SAM for example."""
@@ -239,9 +220,17 @@ class RunFolder:
         return read_object(path, RunError, _DONE_AGAIN) if path.exists() else {}
 
     def write_status(self, **facts: Any) -> None:
-        """Change some facts of `status.json`."""
-        now = datetime.now(timezone.utc).isoformat(timespec="seconds")
-        write_json_atomic(self.path / run_names.STATUS, {**self.status, **facts, "updated": now})
+        """Change some facts of `status.json`.
+
+        Args:
+            facts: By their names in `RunStatus`; what is not given stays as it is.
+
+        Raises:
+            RunError: When the file is damaged.
+            StorageError: When it cannot be written.
+        """
+        noted, now = self.noted, datetime.now(timezone.utc).isoformat(timespec="seconds")
+        write_json_atomic(self.path / run_names.STATUS, {**noted, **facts, "updated": now})
 
 
 def new_run_id(method: str) -> str:
@@ -434,8 +423,8 @@ def check_targets(project: Project, run: RunFolder) -> None:
         RunError: When names, values, order or parents are others by now: label maps would mean
             something else than they show.
     """
-    noted, now = run.status.get("targets", ()), noted_targets(project)
-    if noted and list(noted) != now:
+    noted, now = run.status.targets, noted_targets(project)
+    if noted and noted != now:
         msg = (
             f"The networks of run '{run.run_id}' are for {', '.join(noted)}, and the project has "
             f"{', '.join(now)} by now; restore its targets, or train a new run."
@@ -460,8 +449,8 @@ def check_orientation(project: Project, run: RunFolder, monitor: Monitor) -> Non
     """
     if not any(run.path.glob("round-*")):
         return  # nothing has been trained yet
-    noted = run.status.get("orientation")
-    seen = [("its volumes", str(noted))] if noted else list(_stored(project, monitor))
+    noted = run.status.orientation
+    seen = [("its volumes", noted)] if noted else list(_stored(project, monitor))
     for what, orientation in seen:
         if orientation != ORIENTATION:
             msg = (

@@ -55,11 +55,11 @@ def _summary(run: RunFolder) -> RunSummary | None:
         status = run.status
         return RunSummary(
             run.run_id,
-            run.state if status else "",
-            str(status.get("method", "")),
+            run.state if status.state else "",
+            status.method,
             tuple(run.rounds),
-            int(status.get("best_round", 0)),
-            str(status.get("updated", "")),
+            status.best_round,
+            status.updated,
         )
     except AslsegError as error:
         logger.warning("A run is left out: %s", error)

@@ -83,7 +83,7 @@ def running(folder: RunFolder, monitor: Monitor, **facts: Any) -> Iterator[Monit
         if (folder.path / REMOTE_NOTE).exists():
             claim_run(folder.path)
         sweep(folder.path.parents[1] if folder.path.parent.name == RUNS else folder.path, deep=True)
-        if folder.status.get("schema_version") != run_names.SCHEMA_VERSION:
+        if folder.status.schema_version != run_names.SCHEMA_VERSION:
             schema_1.upgrade_run(folder.path)
             facts["schema_version"] = run_names.SCHEMA_VERSION
         recording = Recorder(folder, monitor).attached()
@@ -199,7 +199,7 @@ def _note_end(folder: RunFolder, state: str, message: str) -> None:
     except AslsegError:
         logger.exception("The state '%s' could not be written as a new file", state)
         with suppress(AslsegError, OSError):
-            _write_over(folder.path / run_names.STATUS, {**folder.status, "state": state}, message)
+            _write_over(folder.path / run_names.STATUS, {**folder.noted, "state": state}, message)
 
 
 def _write_over(path: Path, facts: dict[str, Any], message: str) -> None:

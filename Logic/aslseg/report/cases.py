@@ -338,7 +338,7 @@ def _legend(run: RunRecord, predictions: Sequence[str]) -> list[tuple[str, str]]
 def _predictions_folder(run: RunRecord) -> Path | None:
     rounds = sorted(run.folder.glob("round-*"))
     folders = [path for path in map(predictions_folder, rounds) if path.is_dir()]
-    best = int(run.status.get("best_round") or 0)
+    best = run.status.best_round
     of_best = next((folder for folder in folders if _round_of(folder) == best), None)
     return of_best or (folders[-1] if folders else None)
 
@@ -364,7 +364,7 @@ def _predicted(run: RunRecord, folder: Path) -> dict[str, Labelmap]:
 
 
 def _ends_of(run: RunRecord, project: Project, case: Case, folder: Path) -> Sequence[Picture] | str:
-    if saw_another(run.status.get("images", {}), case):
+    if saw_another(run.status.images, case):
         return ANOTHER_IMAGE
     predicted = _predicted(run, folder)
     shown = {"truth": axial_labelmap(project.load_labels(case)), **predicted}
@@ -396,7 +396,7 @@ def _least_agreeing(
     run: RunRecord, project: Project, case_id: str, folder: Path
 ) -> Sequence[Picture] | str:
     case = project.case(case_id)
-    if saw_another(run.status.get("images", {}), case):
+    if saw_another(run.status.images, case):
         return ANOTHER_IMAGE
     predicted = _predicted(run, folder / case.id)
     if not {"specialist", "refined"} <= predicted.keys():

@@ -11,6 +11,7 @@ from typing import Any
 from aslseg import run_names
 from aslseg.errors import RunError
 from aslseg.project.run_folder import RunFolder
+from aslseg.project.run_status import RunStatus
 from aslseg.project.run_tables import (
     SOURCES,
     HeldOutDice,
@@ -51,7 +52,8 @@ class RunRecord:
     Attributes:
         folder: The run folder.
         config: Settings as in `config.json`.
-        status: As in `status.json`; its state is `interrupted` when nobody works on the run.
+        status: As in `status.json`.
+        state: How it stands, as `RunFolder.state`.
         scores: Rows of all `metrics.csv`.
         reliability: Rows of all `reliability.csv`.
         held_out: Rows of `cross_validation.csv` of each round that has one.
@@ -61,7 +63,8 @@ class RunRecord:
 
     folder: Path
     config: Mapping[str, Any]
-    status: Mapping[str, Any]
+    status: RunStatus
+    state: str
     scores: tuple[Score, ...]
     reliability: tuple[ReliabilityRow, ...]
     held_out: Mapping[int, Sequence[HeldOutDice]]
@@ -73,7 +76,7 @@ class RunRecord:
         """Whether SAM took part; the status counts, for weights may have been out of reach."""
         sam = self.config.get("sam")
         wanted = sam.get("model", "none") if isinstance(sam, dict) else "none"
-        return str(self.status.get("sam") or wanted) != "none"
+        return (self.status.sam or str(wanted)) != "none"
 
     @property
     def targets(self) -> tuple[str, ...]:
@@ -96,7 +99,7 @@ class RunRecord:
 def kept_round(run: RunRecord) -> str:
     """Say which round the label maps are of, in a sentence; empty where there is no choice."""
     rounds = {*(number for number, _ in run.sources), *run.held_out}
-    best = run.status.get("best_round")
+    best = run.status.best_round
     if len(rounds) < 2 or not best:
         return ""
     return f"The label maps are those of round {best}, {_why_kept(run, best)}."
@@ -109,7 +112,7 @@ def _why_kept(run: RunRecord, best: int) -> str:
         alike = all(folder.checked_alike(best, number) for number, _ in run.sources)
         among = "" if alike else " of those that were checked on the same label maps"
         return f"whose final labels scored best{among}"
-    if best in run.status.get("taught_rounds", ()):
+    if best in run.status.taught_rounds:
         return "which learnt from labels or decisions of a person that were newer"
     if best not in run.held_out:
         return "the latest one"
@@ -136,7 +139,8 @@ def read_run(folder: Path) -> RunRecord:
     return RunRecord(
         folder=folder,
         config=renamed_config(read_object(folder / run_names.CONFIG, RunError, remedy)),
-        status={**run.status, "state": run.state} if run.status else {},
+        status=run.status,
+        state=run.state,
         scores=tuple(score for path in rounds for score in read_scores(path)),
         reliability=tuple(judged for path in rounds for judged in read_reliability(path)),
         held_out={

@@ -41,6 +41,7 @@ SECTIONS = {
     "settings": "Settings",
 }
 STATES = {
+    "new": "not begun",
     "done": "finished",
     "running": "still running",
     "interrupted": "interrupted",
@@ -105,9 +106,8 @@ def _parts(run: RunRecord, project: Project) -> dict[str, Any]:
 
 
 def _state(run: RunRecord) -> dict[str, str]:
-    state = str(run.status.get("state", "running"))
-    style = state if state in ("done", "failed") else "other"
-    return {"style": style, "text": STATES.get(state, "unknown")}
+    style = run.state if run.state in ("done", "failed") else "other"
+    return {"style": style, "text": STATES.get(run.state, "unknown")}
 
 
 def _summary(project: Project) -> str:
@@ -120,11 +120,11 @@ def _summary(project: Project) -> str:
 
 
 def _notices(run: RunRecord) -> list[str]:
-    failed = run.status.get("state") == "failed" and run.status.get("message")
+    failed = run.state == "failed" and run.status.message
     return [
         *([] if run.has_sam else [f"{tables.NO_SAM} {WITHOUT_SAM}"]),
         *run.notices,
-        *([str(failed)] if failed else []),
+        *([failed] if failed else []),
     ]
 
 
@@ -144,13 +144,7 @@ def _flat(values: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, str
 def _versions(run: RunRecord) -> tables.Table:
     found = {"Python": platform.python_version(), "System": platform.platform(terse=True)}
     found |= {name: metadata.version(name) for name in PACKAGES if _is_installed(name)}
-    recorded = run.status.get("versions")
-    source = "when this report was written"
-    known = found
-    if isinstance(recorded, Mapping):
-        source = "of this run"
-        known = {str(name): str(version) for name, version in recorded.items()}
-    return tables.pairs(("Software", "Version"), known, f"Versions {source}.")
+    return tables.pairs(("Software", "Version"), found, "Versions when this report was written.")
 
 
 def _is_installed(package: str) -> bool:

@@ -165,7 +165,7 @@ def _shown(context: RunContext) -> set[str]:
     """Return the names of the targets that something shows; no more label maps than needed."""
     every = {target.name for target in context.targets}
     shown = {name for case in context.project.cases for name in case.masks}
-    shown |= {n for names in context.folder.status.get("start_targets", {}).values() for n in names}
+    shown |= {n for names in context.folder.status.start_targets.values() for n in names}
     for case in context.labelled:
         if not every <= shown:
             shown |= {*shown_targets(context.labels(case).labels, context.targets)}

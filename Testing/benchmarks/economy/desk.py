@@ -262,7 +262,7 @@ class ReviewDesk(Desk):
         return self.shown
 
     def _put(self, what: What, row: Row, mask: Mask | None) -> None:
-        best = int(self.run.status.get("best_round", 0))
+        best = self.run.best_round
         lesion = row.lesion
         decision = LesionDecision(
             what,

@@ -125,7 +125,7 @@ class Study:
     def _review_round(self, folder: Path, way: Way, log: Log) -> bool:
         """Review a batch of cases; return whether cases are left, after training on them."""
         project, run = open_project(folder), open_run(folder, RUN)
-        number = int(run.status["best_round"])
+        number = run.best_round
         states = log.states()
         waiting = [case.id for case in project.unlabelled]
         if not any(one.round == number and not one.final for one in states):
@@ -157,7 +157,7 @@ class Study:
         if project.case(name).complete_slices is not None:
             volume = project.load_image(project.case(name))
             labels = load_ensemble(run).segment(volume).refined
-            number = int(run.status["best_round"])
+            number = run.best_round
             grower, filler = self._grower(way), self._filler(way, run)
             self._work(log, number, Desk(project, name, labels, grower, filler))
 
@@ -245,7 +245,7 @@ class Study:
     # -- what is shown, and what it is worth ---------------------------------------------------
 
     def _prediction(self, run: RunFolder, name: str, way: Way) -> Path:
-        folder = run.predictions(int(run.status["best_round"]), name)
+        folder = run.predictions(run.best_round, name)
         return folder / f"{way.shown}.nii.gz"
 
     def _predicted(self, run: RunFolder, name: str, way: Way) -> Labels:
@@ -284,7 +284,7 @@ class Study:
         """Return what fills organs by the networks of a run's round."""
         if not way.fills:
             return None
-        number = int(run.status["best_round"])
+        number = run.best_round
         trained = run if self.finished is None or way.trains_on else self.finished
 
         def load() -> Specialist:

@@ -40,7 +40,7 @@ def test_more_adds_rounds_to_the_latest_run(project: Project, settings: Path) ->
     assert result.exit_code == 0, result.output
     run = open_run(project.folder, "one")
     assert run.rounds == [1, 2]
-    assert run.status["state"] == "done"
+    assert run.status.state == "done"
     assert (run.round(1) / "round.json").read_bytes() == first
     assert "Report:" in result.output
 

@@ -461,7 +461,7 @@ def test_what_a_run_writes_lies_on_the_voxels_of_the_files(
 
 
 def test_a_run_notes_its_orientation(both_runs: tuple[RunFolder, RunFolder]) -> None:
-    assert [run.status["orientation"] for run in both_runs] == ["LPS", "LPS"]
+    assert [run.status.orientation for run in both_runs] == ["LPS", "LPS"]
 
 
 def test_a_run_of_before_is_used_where_its_volumes_were_stored_as_they_are_seen_now(

@@ -298,7 +298,7 @@ def trained(child: EngineChild, project: Project) -> dict[str, Any]:
     child.send("cancel")
     ended = child.until(lambda e: e["id"] == number and e["event"] == "cancelled")
     assert "resumed" in ended[-1]["message"]
-    assert RunFolder(project.folder / "runs" / "a").status["state"] == "cancelled"
+    assert RunFolder(project.folder / "runs" / "a").status.state == "cancelled"
     return child.ask("resume", project=str(project.folder), run="a")[-1]
 
 
@@ -310,7 +310,7 @@ def test_a_cancelled_training_is_resumed_to_its_end(
     assert trained["event"] == "done", trained
     assert trained["facts"] == {"run": "a"}
     assert run.rounds == [1, 2]
-    assert run.status["state"] == "done"
+    assert run.status.state == "done"
     assert Path(trained["files"]["report"]).exists()
     assert not list(run.path.rglob("*.training.safetensors"))
 
@@ -332,7 +332,7 @@ def test_segmenting_writes_every_prediction_on_the_grid_of_the_image(
     assert written.geometry.matches(read_geometry(image))
     facts = done["facts"]
     assert (facts["run"], facts["method"]) == ("a", "aslseg")
-    assert facts["round"] == run.status["best_round"]
+    assert facts["round"] == run.best_round
     assert len(facts["weights"]) == 16
     assert tuple(map(Target.model_validate, facts["targets"])) == LIVER_TARGETS
 
@@ -388,7 +388,7 @@ def test_accepted_cases_are_trained_on_in_more_rounds_and_rejected_ones_are_not(
     assert run.retrained_rounds == (1, 3)
     assert run.first_folder(3) == run.round(3)
     assert (run.round(3) / "adaptation-liver.safetensors").exists()
-    assert set(run.status["label_digests"]) == {*LABELLED, "c3"}
+    assert set(run.status.label_digests) == {*LABELLED, "c3"}
     rows = {row["case"]: row for row in read_table(run.round(3) / "reliability.csv")}
     assert set(rows) == set(UNLABELLED) - {"c3"}
     assert rows["c2"]["accepted"] == "False"

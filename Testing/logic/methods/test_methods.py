@@ -58,8 +58,8 @@ def test_a_method_goes_from_the_command_line_to_label_maps_and_report(
     aslseg("train", project, "--config", settings, "--set", f"method={method}")
 
     run = open_run(project)
-    assert run.config.method == run.status["method"] == method
-    assert run.status["state"] == "done"
+    assert run.config.method == run.status.method == method
+    assert run.status.state == "done"
     assert (run.path / "report.html").stat().st_size > 1000
     for number in (1, 2):
         scores = rows_of(run.round(number) / "metrics.csv")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -12,11 +12,12 @@ from aslseg.config import RunConfig
 from aslseg.errors import RunError
 from aslseg.project.more_rounds import lengthen
 from aslseg.project.run_folder import RunFolder, create_run
+from aslseg.project.run_status import LearntData
 from aslseg.runs import _LoopState
 
-LEARNT: dict[str, Any] = {"label_digests": {"a": "1"}, "label_scopes": {}, "lesion_lines": {}}
-DECIDED = {**LEARNT, "lesion_lines": {"c": 2}}
-LABELLED = {**DECIDED, "label_digests": {"a": "1", "b": "9"}}
+LEARNT = LearntData(label_digests={"a": "1"})
+DECIDED = replace(LEARNT, lesion_lines={"c": 2})
+LABELLED = replace(DECIDED, label_digests={"a": "1", "b": "9"})
 SHARE = 0.1
 
 
@@ -24,7 +25,7 @@ SHARE = 0.1
 def run(tmp_path: Path) -> RunFolder:
     """A run without retraining, of which one round is finished."""
     made = create_run(tmp_path, RunConfig(rounds=1, retrain=False), "r")
-    made.write_status(retrained_rounds=[1], **LEARNT)
+    made.write_status(retrained_rounds=[1], **asdict(LEARNT))
     made.finish(1, math.nan)
     return made
 
@@ -62,7 +63,7 @@ def test_a_whole_round_in_place_of_a_short_one_that_was_stopped_trains_all(run: 
 
 @pytest.mark.parametrize("then", [DECIDED, LABELLED])
 def test_a_label_that_came_before_or_after_a_stopped_short_round_is_learnt_by_all(
-    run: RunFolder, then: dict[str, Any]
+    run: RunFolder, then: LearntData
 ) -> None:
     lengthen(run, 1, LABELLED if then is DECIDED else DECIDED, SHARE)
     begin(run, 2)
@@ -87,14 +88,14 @@ def test_labels_of_a_finished_short_round_are_learnt_by_all_in_the_next_whole_on
 def test_a_short_round_in_place_of_a_whole_one_that_was_stopped_goes_on_from_round_1(
     run: RunFolder,
 ) -> None:
-    lengthen(run, 1, {**LEARNT, "label_digests": {"a": "2"}}, None)
+    lengthen(run, 1, replace(LEARNT, label_digests={"a": "2"}), None)
     assert run.retrained_rounds == (1, 2)
     begin(run, 2)
-    lengthen(run, 1, {**DECIDED, "label_digests": {"a": "2"}}, SHARE)
+    lengthen(run, 1, replace(DECIDED, label_digests={"a": "2"}), SHARE)
     (run.round(1) / "specialist-tumour.safetensors").touch()
     assert run.before(run.round(2) / "specialist-tumour.safetensors") is not None
     run.finish(2, math.nan)
-    lengthen(run, 1, {**DECIDED, "label_digests": {"a": "2"}}, None)
+    lengthen(run, 1, replace(DECIDED, label_digests={"a": "2"}), None)
     assert run.retrained_rounds == (1, 3)
 
 

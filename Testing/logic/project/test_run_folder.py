@@ -13,11 +13,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from aslseg.config import RunConfig
 from aslseg.errors import CancelledError, ConfigError, RunError, StorageError
 from aslseg.events import Event, Monitor, Progress
 from aslseg.project.run_folder import RunFolder, create_run, open_run, runs_of, write_settings
+from aslseg.project.run_status import RunStatus
 from aslseg.project.run_tables import read_table, write_table
 from aslseg.project.running import running
 from aslseg.storage import write_text_atomic
@@ -54,7 +56,7 @@ def test_a_new_run_knows_its_settings_and_nothing_else(tmp_path: Path, run: RunF
     assert run.path == tmp_path / "runs" / "first"
     assert run.run_id == "first"
     assert run.config == CONFIG
-    assert run.status == {}
+    assert run.status == RunStatus()
     assert run.rounds == []
 
 
@@ -111,8 +113,8 @@ def test_rounds_count_when_their_metrics_are_complete(run: RunFolder) -> None:
 
 def test_a_finished_run_says_done(run: RunFolder) -> None:
     with running(run, Monitor(), rounds=2):
-        assert run.status["state"] == "running"
-    assert {"state": "done", "rounds": 2, "message": ""}.items() <= run.status.items()
+        assert run.status.state == "running"
+    assert {"state": "done", "rounds": 2, "message": ""}.items() <= run.noted.items()
 
 
 @pytest.mark.parametrize(
@@ -129,10 +131,10 @@ def test_a_run_that_ends_early_says_why_and_lets_go(
 ) -> None:
     with pytest.raises(type(error)), running(run, Monitor()):
         raise error
-    assert (run.status["state"], run.status["message"]) == (state, message)
+    assert (run.status.state, run.status.message) == (state, message)
     with running(run, Monitor()):
-        assert run.status["message"] == ""
-    assert run.status["state"] == "done"
+        assert run.status.message == ""
+    assert run.status.state == "done"
 
 
 def test_the_traceback_of_a_failed_run_is_in_its_log(run: RunFolder) -> None:
@@ -159,7 +161,7 @@ def test_a_process_that_died_leaves_no_lock(run: RunFolder) -> None:
     with held_by_another_process(run.path / "lock"):
         pass
     with running(run, Monitor()):
-        assert run.status["state"] == "running"
+        assert run.status.state == "running"
 
 
 def test_events_are_recorded_passed_on_and_make_the_status(run: RunFolder) -> None:
@@ -172,7 +174,7 @@ def test_events_are_recorded_passed_on_and_make_the_status(run: RunFolder) -> No
         expected = {
             "task": "specialist-liver", "step": 3, "of": 10, "seconds_left": 12.5, "round": 2,
         }  # fmt: skip
-        assert expected.items() <= run.status.items()
+        assert expected.items() <= run.noted.items()
     assert [type(event).__name__ for event in received] == ["Progress", "Metric"]
     lines = (run.path / "events.jsonl").read_text(encoding="utf-8").splitlines()
     assert [json.loads(line) for line in lines] == [event.to_json() for event in received]
@@ -189,8 +191,20 @@ def test_events_of_a_resumed_run_follow_those_of_before(run: RunFolder) -> None:
 def test_facts_of_the_status_stay_until_they_change(run: RunFolder) -> None:
     run.write_status(state="running", best_round=1)
     run.write_status(state="done")
-    assert {"state": "done", "best_round": 1}.items() <= run.status.items()
-    assert run.status["updated"].endswith("+00:00")
+    assert {"state": "done", "best_round": 1}.items() <= run.noted.items()
+    assert run.status.updated.endswith("+00:00")
+
+
+def test_what_a_later_version_noted_stays_in_the_status(run: RunFolder) -> None:
+    (run.path / "status.json").write_text('{"later": [{"a": 1}], "state": "done", "legs": [1, 2]}')
+    run.write_status(best_round=2)
+    written = json.loads((run.path / "status.json").read_text(encoding="utf-8"))
+    del written["updated"]
+    assert written == {
+        "later": [{"a": 1}], "state": "done", "retrained_rounds": [1, 2], "best_round": 2,
+    }  # fmt: skip
+    with pytest.raises(ValidationError, match="frozen"):
+        run.status.state = "failed"
 
 
 def test_damaged_settings_are_named(run: RunFolder) -> None:
@@ -270,6 +284,8 @@ def test_a_run_that_is_a_link_out_of_the_project_is_not_opened(tmp_path: Path) -
         pytest.param('{"retrained_rounds": ["a"]}', id="rounds in words"),
         pytest.param('{"label_digests": [1]}', id="digests"),
         pytest.param('{"state": 7}', id="state"),
+        pytest.param('{"orientation": 7}', id="orientation"),
+        pytest.param('{"training_cases": {"a": 1}}', id="cases"),
     ],
 )
 def test_a_damaged_status_is_named(run: RunFolder, content: str) -> None:
@@ -313,8 +329,8 @@ def test_a_full_disk_ends_a_run_in_a_sentence_and_as_failed(run: RunFolder) -> N
         running(run, Monitor()) as monitor,
     ):
         monitor.metric("loss", 0.5, 1)
-    assert run.status["state"] == "failed"
-    assert "disk is full" in run.status["message"]
+    assert run.status.state == "failed"
+    assert "disk is full" in run.status.message
 
 
 def test_a_full_disk_is_told_wherever_it_was_met(run: RunFolder) -> None:
@@ -340,7 +356,7 @@ def test_a_disk_without_room_for_another_file_keeps_no_run_running(
 
     with pytest.raises(StorageError, match="the disk is full"):
         work()
-    assert {"state": "failed", "best_round": 1, "step": 1}.items() <= run.status.items()
+    assert {"state": "failed", "best_round": 1, "step": 1}.items() <= run.noted.items()
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no /dev/full")
@@ -350,7 +366,7 @@ def test_a_log_that_cannot_be_written_ends_nothing(
     (run.path / "log.txt").symlink_to("/dev/full")
     with running(run, Monitor()):
         logging.getLogger("aslseg.x").warning("A line that has no room")
-    assert run.status["state"] == "done"
+    assert run.status.state == "done"
     assert "Traceback" not in capfd.readouterr().err
 
 

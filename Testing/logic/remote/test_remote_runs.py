@@ -237,7 +237,7 @@ def test_a_run_is_seen_to_be_elsewhere_and_is_stopped_there(
     run = followed.run("a")
 
     monkeypatch.setattr(link, "KEEP_EVERY_S", 0.0)
-    followed.engine._link._is_left = lambda: run.status.get("state") == "running"
+    followed.engine._link._is_left = lambda: run.status.state == "running"
     with pytest.raises(LeftError):
         followed.ask("train", settings="quick", run="a")
     assert run.state == "elsewhere"

@@ -127,7 +127,7 @@ def test_two_processes_give_the_labels_of_one_also_after_one_was_killed(tmp_path
     assert "Another process of this run has ended" in said, said
     assert "--resume" in said
     run = RunFolder(project.folder / "runs" / RUN)
-    assert run.status["state"] == "failed"
+    assert run.status.state == "failed"
     assert not notes.exists()
 
     ended = two_processes(project.folder, notes, method)
@@ -156,7 +156,7 @@ def test_two_processes_share_every_method_with_its_sam(
 def check_shared(ended: list[tuple[int, str]], run: RunFolder, notes: Path) -> None:
     """Make sure that both processes took part in every training, and in the cases, each once."""
     assert [code for code, _ in ended] == [0, 0], ended
-    assert run.status["state"] == "done"
+    assert run.status.state == "done"
     done = [line.split() for line in notes.read_text(encoding="utf-8").splitlines()]
     cases = [words for words in done if words[0] == "case"]
     assert sorted(case for _, case, _ in cases) == ["c2", "c3", "c4", "c5", "c6"]

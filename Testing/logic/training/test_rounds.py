@@ -154,7 +154,7 @@ def test_human_labels_are_never_overwritten_and_are_the_results_of_their_cases(
 
 def test_every_result_says_who_made_it(finished: Finished) -> None:
     origin = json.loads((finished.run.path / "labels" / "origin.json").read_text(encoding="utf-8"))
-    best = finished.run.status["best_round"]
+    best = finished.run.best_round
     assert {name: origin[name] for name in (*LABELLED, *VALIDATION)} == dict.fromkeys(
         (*LABELLED, *VALIDATION), "human"
     )
@@ -252,9 +252,9 @@ def test_the_reliability_of_a_case_is_the_mean_of_its_targets(finished: Finished
 
 
 def test_status_and_events_tell_how_the_run_went(finished: Finished) -> None:
-    status = finished.run.status
-    assert {"state": "done", "rounds": 2, "sam": "none", "round": 2}.items() <= status.items()
-    assert status["best_round"] in (1, 2)
+    noted = finished.run.noted
+    assert {"state": "done", "rounds": 2, "sam": "none", "round": 2}.items() <= noted.items()
+    assert noted["best_round"] in (1, 2)
     lines = (finished.run.path / "events.jsonl").read_text(encoding="utf-8").splitlines()
     events = [json.loads(line) for line in lines]
     assert {event["event"] for event in events} >= {"progress", "metric", "artifact"}
@@ -320,15 +320,15 @@ def test_a_run_that_was_stopped_and_went_on_equals_one_that_was_not(
     with pytest.raises(CancelledError, match="can be resumed"):
         start_run(project, tiny_config(), stop_at(place), run_id="a")
     stopped = RunFolder(project.folder / "runs" / "a")
-    assert stopped.status["state"] == "cancelled"
+    assert stopped.status.state == "cancelled"
     assert results(stopped).keys() != results(finished.run).keys()
 
     resumed = resume_run(project)
 
     assert resumed.run_id == "a"
-    assert resumed.status["state"] == "done"
+    assert resumed.status.state == "done"
     assert results(resumed) == results(finished.run)
-    assert resumed.status["best_round"] == finished.run.status["best_round"]
+    assert resumed.status.best_round == finished.run.best_round
 
 
 @pytest.mark.slow
@@ -487,7 +487,7 @@ def test_each_folder_of_a_round_is_a_known_one(
 
 def test_with_sam_every_prediction_is_written_and_measured(finished_with_sam: Finished) -> None:
     run = finished_with_sam.run
-    assert run.status["sam"] == "vit_t"
+    assert run.status.sam == "vit_t"
     assert (run.round(1) / "sam.safetensors").exists()
     for name in (*UNLABELLED, *VALIDATION, *TEST):
         folder = run.round(1) / "predictions" / name
@@ -605,7 +605,7 @@ def with_empty_labels(project: Project, names: tuple[str, ...]) -> Project:
 def test_healthy_cases_to_learn_from_and_to_validate_on_are_no_trouble(tmp_path: Path) -> None:
     project = with_empty_labels(a_tiny_project(tmp_path), ("c1", "c5"))
     run = start_run(project, tiny_config(rounds=1))
-    assert run.status["state"] == "done"
+    assert run.status.state == "done"
     assert len(rows_of(run.round(1) / "metrics.csv")) == 4
 
 
@@ -888,7 +888,7 @@ def test_masks_that_change_meanwhile_stay_those_that_the_run_began_with(
     monkeypatch.setitem(METHODS, "double", changing)
     project = a_tiny_project(tmp_path).set_organ_masks("liver", {"c2": begun})
     run = start_run(project, tiny_config(method="double", rounds=2), run_id="a")
-    assert run.status["state"] == "done"
+    assert run.status.state == "done"
     assert [np.array_equal(mask, begun.labels > 0) for mask in read] == [True, True]
 
 
@@ -943,8 +943,8 @@ def test_a_target_that_no_label_shows_fails_the_run_in_words(tmp_path: Path) -> 
     with pytest.raises(ProjectError, match="No labelled case has any voxel of tumour"):
         start_run(open_project(project.folder), tiny_config(), run_id="a")
     status = RunFolder(project.folder / "runs" / "a").status
-    assert status["state"] == "failed"
-    assert "tumour" in status["message"]
+    assert status.state == "failed"
+    assert "tumour" in status.message
     assert not list(project.folder.glob("runs/a/**/*.safetensors"))  # no organ was trained before
 
 

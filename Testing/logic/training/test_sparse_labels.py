@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -91,8 +92,8 @@ def test_a_slice_that_was_marked_on_a_later_label_map_is_not_complete_in_the_one
 
 def test_a_run_knows_that_other_slices_count(project: Project) -> None:
     run = create_run(project.folder, tiny_config())
-    run.write_status(retrained_rounds=[1], **data_of_now(project)[1])
-    assert run.status["label_scopes"] == {"c1": "slices (5, 6)"}
+    run.write_status(retrained_rounds=[1], **asdict(data_of_now(project)[1]))
+    assert run.status.label_scopes == {"c1": "slices (5, 6)"}
     run.finish(1, 0.5)
     more = mark_slice_complete(project, "c1", 7)
     lengthen(run, 1, data_of_now(more)[1], share=None)
@@ -105,7 +106,7 @@ def test_a_run_that_goes_on_learns_the_labels_and_slices_that_it_began_with(
     project = project.set_label_targets("c0", ["liver", "tumour"])
     run = create_run(project.folder, tiny_config(), "a")
     project, known = data_of_now(project)
-    run.write_status(retrained_rounds=[1], **known)
+    run.write_status(retrained_rounds=[1], **asdict(known))
     began = [project.load_labels(project.case(name)).labels for name in ("c0", "c1")]
 
     def resumed() -> tuple[RunContext, list[str]]:
@@ -135,7 +136,7 @@ def test_a_label_that_is_taken_back_is_learnt_by_the_run_that_began_with_it(
 ) -> None:
     drawn = draw(project, "c2", a_patient(2)[1])
     run = create_run(drawn.folder, tiny_config(), "a")
-    run.write_status(retrained_rounds=[1], **data_of_now(drawn)[1])
+    run.write_status(retrained_rounds=[1], **asdict(data_of_now(drawn)[1]))
     undo_last(drawn)
     begun = as_begun(open_project(drawn.folder), run, Monitor())
     assert begun.case("c2") in begun.labelled

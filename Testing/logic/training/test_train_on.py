@@ -107,7 +107,7 @@ def test_later_decisions_are_not_those_that_a_run_began_to_learn(
     trained: tuple[Project, RunFolder],
 ) -> None:
     project, run = trained
-    assert run.status["lesion_lines"] == {CASE: 2}
+    assert run.status.lesion_lines == {CASE: 2}
     put_lesion(project, CASE, a_decision("deleted", (5, 17, 18), run), lesion=1)
     context = context_of(project, run, Monitor())
     assert context.lesions(project.case(CASE)).decisions[1].what == "accepted"
