@@ -18,6 +18,7 @@ from harness import wait_for_files
 from aslseg.data.images import read_labelmap, write_labelmap
 from aslseg.data.volume import Geometry, Labelmap, Volume
 from aslseg.errors import AslsegError, CancelledError
+from aslseg.project.given_masks import set_organ_masks
 from aslseg.project.project import Project
 
 SHAPE = (8, 20, 24)
@@ -264,7 +265,7 @@ def test_what_a_label_says_nothing_of_and_given_organs_need_no_segment(logic: An
     assert logic.project.case("ct").label_targets == ("liver",)
     logic.add_volume(add_ct("other", value=7))
     organ = Labelmap(liver_mask().astype(np.uint8), GEOMETRY)
-    logic.updated(logic.project.set_organ_masks("liver", {"other": organ}))
+    logic.updated(set_organ_masks(logic.project, "liver", {"other": organ}))
     logic.save_label(draw_only(logic.case_node("other"), [("tumour", lesion_mask(1))]))
     assert logic.project.case("other").label is not None
 

@@ -287,7 +287,8 @@ def masks(
     taken away stays in the history.
     """
     from aslseg.errors import ProjectError
-    from aslseg.project.organ_masks import another_mask, find_organ_masks
+    from aslseg.project.given_masks import set_organ_masks
+    from aslseg.project.organ_masks import find_organ_masks
     from aslseg.project.project import open_project
 
     if remove and replace:
@@ -307,23 +308,20 @@ def masks(
         with watched(messages) as monitor:
             images = {one.id: opened.image_path(one) for one in chosen}
             found = find_organ_masks(images, organ, source)
-            given = [{name: path} for name, path in found.items()]
-            others = [
-                name
-                for one in monitor.track(given, f"Reading masks of {organ}")
-                for name in opened.other_organ_masks(organ, one, same_size=same_size.value)
-            ]
-            if others and not replace:
-                raise ProjectError(another_mask(organ, others))
-            for one in monitor.track(given, f"Keeping masks of {organ}"):
-                opened = opened.set_organ_masks(
-                    organ, one, same_size=same_size.value, replace=replace
-                )
+            opened = set_organ_masks(
+                opened,
+                organ,
+                found,
+                replaceable=found if replace else (),
+                same_size=same_size.value,
+                monitor=monitor,
+            )
         _tell_masks(opened)
 
 
 def _remove_masks(project: Project, organ: str, cases: Sequence[Case]) -> None:
     """Take masks of an organ away from cases, and say from which."""
+    from aslseg.project.given_masks import set_organ_masks
     from aslseg.project.organ_masks import organ_of
 
     organ_of(project.targets, organ)
@@ -331,7 +329,7 @@ def _remove_masks(project: Project, organ: str, cases: Sequence[Case]) -> None:
     if not having:
         tell(f"None of these cases has a mask of {organ}; nothing was taken away.")
         return
-    kept = project.set_organ_masks(organ, dict.fromkeys(having))
+    kept = set_organ_masks(project, organ, dict.fromkeys(having))
     tell(
         f"Masks of {organ} were taken away from {', '.join(having)}: it is predicted there from "
         f"now on. The files stay in the history, in {project.folder / MASKS}."

@@ -58,7 +58,7 @@ def another_mask(name: str, case_ids: Sequence[str]) -> str:
     """Say that cases have another mask of an organ, which must not be replaced, and the remedy."""
     return (
         f"There is another mask of {name} already of {', '.join(case_ids)}; say that it may be "
-        "replaced (--replace, in Python replace=True; the old one stays in the history), or leave "
+        "replaced (--replace, in Python `replaceable`; the old one stays in the history), or leave "
         "the case out."
     )
 

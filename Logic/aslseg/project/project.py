@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -45,15 +45,7 @@ from aslseg.project.labels import (
 )
 from aslseg.project.lesion_lines import count_lesion_lines
 from aslseg.project.lock import changing, require_folder
-from aslseg.project.organ_masks import (
-    another_mask,
-    checked_organ_mask,
-    is_other_mask,
-    mask_place,
-    organ_of,
-    read_organ_mask,
-    with_masks,
-)
+from aslseg.project.organ_masks import organ_of, with_masks
 from aslseg.project.patients import divided_patient, refuse_divided
 from aslseg.reading import contradiction_in_words, read_object
 from aslseg.run_names import SCHEMA_VERSION
@@ -437,89 +429,6 @@ class Project(Settings):
             return updated
 
         return change_project(self.folder, change)
-
-    def set_organ_masks(
-        self,
-        name: str,
-        masks: Mapping[str, Labelmap | Path | None],
-        *,
-        same_size: SameSize = "refuse",
-        replace: bool = False,
-    ) -> Project:
-        """Keep masks of an organ that need not be predicted; those of before go to the history.
-
-        Args:
-            name: Of a target that contains others.
-            masks: By case id, a file as for `read_organ_mask`, or 0 and 1 on the grid of the image
-                or overlapping it; None takes the mask of a case away. Other cases stay as they are.
-            same_size: What to go by when a mask has the image's size and another position.
-            replace: Whether it may take the place of another one, which a person may have drawn.
-
-        Returns:
-            The project as it is on disk now.
-
-        Raises:
-            ProjectError: When there is no such case, nothing lies in that target, or a case has
-                another mask, which must not be replaced. Nothing changes from that case on.
-            ImageError: When a mask is empty or lies elsewhere. Nothing changes from that case on.
-            StorageError: When the folder cannot be written.
-        """
-        updated = open_project(self.folder)
-        for case_id, mask in masks.items():
-            with changing(updated.folder):
-                updated = open_project(self.folder)
-                organ, case = organ_of(updated.targets, name), updated.case(case_id)
-                place = case.masks.get(name, updated._free_place(organ, case_id))
-                others = {other: kept for other, kept in case.masks.items() if other != name}
-                checked = None
-                if mask is not None:
-                    checked = updated._checked_mask(case, organ, mask, same_size)
-                    had = not replace and name in case.masks
-                    if had and is_other_mask(inside(updated.folder, place), checked):
-                        raise ProjectError(another_mask(name, [case_id]))
-                    others[name] = place
-                updated = updated.with_case(case.model_copy(update={"masks": others}))
-                path = inside(updated.folder, place)
-                with replacing_project(updated):
-                    keep_history(path)
-                    if checked is not None:
-                        write_labelmap(checked, path)
-        return updated
-
-    def other_organ_masks(
-        self, name: str, masks: Mapping[str, Labelmap | Path], *, same_size: SameSize = "refuse"
-    ) -> list[str]:
-        """Read masks of an organ, and return the cases that have another one than is given.
-
-        Arguments and errors are those of `set_organ_masks`; nothing is changed. Where it returns
-        no case, all of these masks can be kept.
-        """
-        organ, others = organ_of(self.targets, name), []
-        for case_id, mask in masks.items():
-            case = self.case(case_id)
-            checked = self._checked_mask(case, organ, mask, same_size)
-            had = name in case.masks
-            if had and is_other_mask(inside(self.folder, case.masks[name]), checked):
-                others.append(case_id)
-        return others
-
-    def _free_place(self, organ: Target, case_id: str) -> Path:
-        """Return a place for a mask: a case that was renamed keeps the one of its old name."""
-        place = mask_place(organ, case_id)
-        taken = {mask for case in self.cases for mask in case.masks.values()}
-        while place in taken:
-            place = place.with_name(f"_{place.name}")
-        return place
-
-    def _checked_mask(
-        self, case: Case, organ: Target, mask: Labelmap | Path, same_size: SameSize
-    ) -> Labelmap:
-        check_images(self.folder, [case])
-        grid = self.geometry(case)
-        if isinstance(mask, Path):
-            return read_organ_mask(mask, grid, organ, self.targets, same_size=same_size)
-        what = f"The mask of {organ.name} of case {case.id}"
-        return checked_organ_mask(mask, grid, organ, what, same_size=same_size)
 
     def _of(self, split: Split) -> tuple[Case, ...]:
         return tuple(case for case in self.cases if case.split == split)

@@ -87,32 +87,32 @@ class OrganMaskLogic(ProjectLogic):
         """
         project, source = self.opened(), Path(folder)
 
-        def find(monitor: Any) -> tuple[list[dict[str, Path]], list[str]]:
+        def find(monitor: Any) -> tuple[dict[str, Path], list[str]]:
+            from aslseg.project.given_masks import other_organ_masks
             from aslseg.project.organ_masks import find_organ_masks
 
             images = {case.id: project.image_path(case) for case in project.cases}
             found = find_organ_masks(images, organ, source)
-            given = [{name: path} for name, path in found.items()]
-            others = [
-                name
-                for one in monitor.track(given, f"Comparing masks of {organ}")
-                for name in project.other_organ_masks(organ, one, same_size=same_size)
-            ]
-            return given, others
+            others = other_organ_masks(project, organ, found, same_size=same_size, monitor=monitor)
+            return found, others
 
-        def ask(found: tuple[list[dict[str, Path]], list[str]]) -> Project | None:
+        def ask(found: tuple[dict[str, Path], list[str]]) -> Project | None:
             given, others = found
             if others and not may_replace(organ, others):
-                given = [one for one in given if not set(one) & set(others)]
+                given = {case_id: path for case_id, path in given.items() if case_id not in others}
             return self._in_background(
-                "reading organ masks", lambda monitor: take(given, monitor), self.updated, wait
+                "reading organ masks",
+                lambda monitor: take(given, others, monitor),
+                self.updated,
+                wait,
             )
 
-        def take(given: list[dict[str, Path]], monitor: Any) -> Project:
-            changed = project
-            for one in monitor.track(given, f"Reading masks of {organ}"):
-                changed = changed.set_organ_masks(organ, one, same_size=same_size, replace=True)
-            return changed
+        def take(given: dict[str, Path], others: list[str], monitor: Any) -> Project:
+            from aslseg.project.given_masks import set_organ_masks
+
+            return set_organ_masks(
+                project, organ, given, replaceable=others, same_size=same_size, monitor=monitor
+            )
 
         task = "comparing organ masks"
         if not wait:
@@ -143,6 +143,8 @@ class OrganMaskLogic(ProjectLogic):
                 a question is refused.
             CancelledError: When it must not be replaced.
         """
+        from aslseg.project.given_masks import set_organ_masks
+
         project, volume = self.opened(), volume_of_label(segmentation)
         case_id, name = case_of(volume, project), organ or self._only_organ()
         if not case_id:
@@ -153,7 +155,8 @@ class OrganMaskLogic(ProjectLogic):
         shown = self.organ_mask_of(segmentation, volume, name)
         mask = Labelmap(shown.labels, geometry_of(node))
         require_shown(segmentation, _segments_of(segmentation, name), may_hide)
-        if name in project.case(case_id).masks:
+        has_one = name in project.case(case_id).masks
+        if has_one:
             require_yes(may_replace(name, [case_id]))
 
         def show(changed: Project) -> Project:
@@ -162,7 +165,9 @@ class OrganMaskLogic(ProjectLogic):
 
         return self._in_background(
             "saving an organ mask",
-            lambda _: project.set_organ_masks(name, {case_id: mask}, replace=True),
+            lambda _: set_organ_masks(
+                project, name, {case_id: mask}, replaceable=[case_id] * has_one
+            ),
             show,
             wait,
         )

@@ -12,6 +12,7 @@ from typer.testing import Result
 from aslseg.data.images import read_labelmap, write_labelmap
 from aslseg.data.volume import Labelmap
 from aslseg.evaluation.metrics import dice
+from aslseg.project.given_masks import set_organ_masks
 from aslseg.project.project import Project, open_project
 from aslseg.runs import start_run
 from command_line import aslseg
@@ -173,7 +174,7 @@ def test_a_lesion_is_filled_where_its_target_is_named(
 
 
 def test_an_organ_whose_mask_was_given_is_refused(project: Project, drawn: Path) -> None:
-    given = project.set_organ_masks("liver", {CASE: drawn})
+    given = set_organ_masks(project, "liver", {CASE: drawn})
     words = ("--labels", drawn, "--slices", "2,6", "-o", drawn.parent / "filled.nii.gz")
     result = fill(given, CASE, *words)
     assert result.exit_code == 1

@@ -13,6 +13,7 @@ from aslseg.data.volume import Labelmap
 from aslseg.errors import ProjectError, StorageError
 from aslseg.project.all_or_nothing import FILES, UNFINISHED, all_or_nothing, undo_unfinished
 from aslseg.project.edit import remove_cases
+from aslseg.project.given_masks import set_organ_masks
 from aslseg.project.lesion_decisions import LesionDecision, boxed, put_lesion, read_lesions
 from aslseg.project.lock import changing
 from aslseg.project.project import Project, open_project
@@ -30,7 +31,7 @@ def decided(tmp_path: Path) -> Project:
     drawn = draw(a_tiny_project(tmp_path), "c2", labels)
     mask = Labelmap((labels.labels > 0).astype("uint8"), labels.geometry)
     write_labelmap(mask, tmp_path / "mask.nii.gz")
-    drawn = drawn.set_organ_masks("liver", {"c2": tmp_path / "mask.nii.gz"})
+    drawn = set_organ_masks(drawn, "liver", {"c2": tmp_path / "mask.nii.gz"})
     put_lesion(drawn, "c2", LesionDecision("added", "tumour", None, boxed(labels.labels == 2)))
     return open_project(drawn.folder)
 

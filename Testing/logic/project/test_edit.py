@@ -18,6 +18,7 @@ from aslseg.project.case import CaseFiles
 from aslseg.project.case_changes import CaseChanges, change_cases
 from aslseg.project.create import add_cases
 from aslseg.project.edit import remove_cases, rename_case, restyle_targets
+from aslseg.project.given_masks import set_organ_masks
 from aslseg.project.lesion_decisions import LesionDecision, boxed, put_lesion, read_lesions
 from aslseg.project.project import Project, open_project, write_project
 from aslseg.project.remote_run import RemoteRun, write_remote_run
@@ -198,7 +199,7 @@ def test_another_image_does_not_get_the_name_that_a_run_has_results_under(
 def test_organ_masks_of_a_removed_case_are_kept_too(project: Project) -> None:
     labels = read_labelmap(project.label_path(project.case("c0")))
     mask = Labelmap((labels.labels > 0).astype("uint8"), labels.geometry)
-    project = project.set_organ_masks("liver", {"c2": mask})
+    project = set_organ_masks(project, "liver", {"c2": mask})
     path = project.folder / project.case("c2").masks["liver"]
     content = path.read_bytes()
     remove_cases(project, ["c2"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +13,12 @@ from typer.testing import CliRunner
 from aslseg.cli.main import app
 from aslseg.data.images import read_labelmap, write_labelmap, write_volume
 from aslseg.data.volume import Geometry, Labelmap, Mask, Volume
-from aslseg.errors import GeometryMismatchError, ImageError, ProjectError
+from aslseg.errors import GeometryMismatchError, ImageError, ProjectError, StorageError
 from aslseg.project.case import CaseFiles
 from aslseg.project.create import add_cases, create_project
 from aslseg.project.edit import rename_case
 from aslseg.project.external_labels import add_external_labels
+from aslseg.project.given_masks import other_organ_masks, set_organ_masks
 from aslseg.project.organ_masks import (
     find_organ_masks,
     read_organ_mask,
@@ -34,6 +36,8 @@ ORGAN = np.zeros(GRID.shape, np.bool_)
 ORGAN[1:4, 1:5, 1:7] = True
 LESION = np.zeros(GRID.shape, np.bool_)
 LESION[2, 2:4, 2:4] = True
+SMALLER = ORGAN.copy()
+SMALLER[1] = False
 
 
 def an_image(path: Path, seed: int = 0) -> Path:
@@ -176,31 +180,27 @@ def test_images_come_with_their_masks(project: Project) -> None:
 
 
 def test_masks_are_set_replaced_and_taken_away(project: Project, tmp_path: Path) -> None:
-    updated = project.set_organ_masks("liver", {"b": Labelmap(ORGAN.astype(np.uint8), GRID)})
+    updated = set_organ_masks(project, "liver", {"b": Labelmap(ORGAN.astype(np.uint8), GRID)})
     assert updated.given_organs == ("liver",)
     assert open_project(project.folder) == updated
-    smaller = ORGAN.copy()
-    smaller[1] = False
-    new = a_mask(tmp_path / "new.nii.gz", smaller)
-    assert updated.other_organ_masks("liver", {"a": new, "b": new}) == ["a", "b"]
+    new = a_mask(tmp_path / "new.nii.gz", SMALLER)
+    assert other_organ_masks(updated, "liver", {"a": new, "b": new}) == ["a", "b"]
     with pytest.raises(ProjectError, match=r"another mask of liver already of b; .*--replace"):
-        updated.set_organ_masks("liver", {"b": new})
+        set_organ_masks(updated, "liver", {"b": new})
     assert np.array_equal(updated.load_masks(updated.case("b"))["liver"], ORGAN)
-    updated = updated.set_organ_masks("liver", {"b": new}, replace=True)
-    assert updated.other_organ_masks("liver", {"b": new}) == []
-    assert updated.set_organ_masks("liver", {"b": new}) == updated  # the same one
-    assert np.array_equal(updated.load_masks(updated.case("b"))["liver"], smaller)
-    gone = updated.set_organ_masks("liver", {"b": None})
+    updated = set_organ_masks(updated, "liver", {"b": new}, replaceable=["b"])
+    assert other_organ_masks(updated, "liver", {"b": new}) == []
+    assert set_organ_masks(updated, "liver", {"b": new}) == updated  # the same one
+    assert np.array_equal(updated.load_masks(updated.case("b"))["liver"], SMALLER)
+    gone = set_organ_masks(updated, "liver", {"b": None})
     assert gone.load_masks(gone.case("b")) == {}
     kept = list((project.folder / "masks").rglob("history/*.nii.gz"))
-    assert any(np.array_equal(read_labelmap(path).labels > 0, smaller) for path in kept)
+    assert any(np.array_equal(read_labelmap(path).labels > 0, SMALLER) for path in kept)
 
 
 def test_the_command_replaces_no_mask_unasked(project: Project, tmp_path: Path) -> None:
-    smaller = ORGAN.copy()
-    smaller[1] = False
     for name in ("a", "b"):
-        a_mask(tmp_path / "new" / f"{name}.nii.gz", smaller)
+        a_mask(tmp_path / "new" / f"{name}.nii.gz", SMALLER)
     words = ["masks", str(project.folder), "liver", str(tmp_path / "new")]
     refused = aslseg(*words)
     assert (refused.exit_code, "already of a; " in refused.output) == (1, True)
@@ -210,19 +210,73 @@ def test_the_command_replaces_no_mask_unasked(project: Project, tmp_path: Path) 
     both = CliRunner().invoke(app, [*words, "--replace"])
     assert both.exit_code == 0, both.output
     now = open_project(project.folder)
-    assert np.array_equal(now.load_masks(now.case("a"))["liver"], smaller)
+    assert np.array_equal(now.load_masks(now.case("a"))["liver"], SMALLER)
     (kept,) = (project.folder / "masks").rglob("history/a-*.nii.gz")
     assert np.array_equal(read_labelmap(kept).labels > 0, ORGAN)
+
+
+def give_both(project: Project, tmp_path: Path) -> Project:
+    """Give both cases another mask, as a person does who lets the one of a be replaced."""
+    new = {name: a_mask(tmp_path / "new" / f"{name}.nii.gz", SMALLER) for name in ("a", "b")}
+    return set_organ_masks(project, "liver", new, replaceable=["a"])
+
+
+def assert_nothing_was_given(project: Project) -> None:
+    assert open_project(project.folder) == project
+    assert np.array_equal(project.load_masks(project.case("a"))["liver"], ORGAN)
+    assert [path.name for path in (project.folder / "masks").glob("*/*.nii.gz")] == ["a.nii.gz"]
+    assert not [*project.folder.glob(".aslseg*"), *project.folder.glob(".unfinished/*")]
+
+
+def test_a_command_that_is_stopped_gives_no_mask(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(mask: Labelmap, path: Path) -> None:
+        write_labelmap(mask, path)
+        signal.raise_signal(signal.SIGINT)
+
+    for name in ("a", "b"):
+        a_mask(tmp_path / "new" / f"{name}.nii.gz", SMALLER)
+    monkeypatch.setattr("aslseg.project.given_masks.write_labelmap", stopped)
+    stop = aslseg("masks", project.folder, "liver", tmp_path / "new", "--replace")
+    assert stop.exit_code == 130
+    assert_nothing_was_given(project)
+
+
+@pytest.mark.parametrize("error", [StorageError("The disk is full."), KeyboardInterrupt()])
+def test_what_fails_between_two_masks_gives_none(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    def fail(_: Project) -> None:
+        raise error
+
+    monkeypatch.setattr("aslseg.project.given_masks.write_project", fail)
+    with pytest.raises(type(error)):
+        give_both(project, tmp_path)
+    assert_nothing_was_given(project)
+
+
+def test_a_mask_that_was_drawn_meanwhile_is_not_replaced(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def drawn_meanwhile(mask: Labelmap, path: Path) -> None:
+        write_labelmap(mask, path)
+        place = project.folder / project.case("a").masks["liver"]
+        a_mask(place, LESION)  # as another program does, which holds the lock
+
+    monkeypatch.setattr("aslseg.project.given_masks.write_labelmap", drawn_meanwhile)
+    with pytest.raises(ProjectError, match="a was changed by another program meanwhile; no mask"):
+        give_both(project, tmp_path)
+    assert open_project(project.folder) == project
+    assert np.array_equal(project.load_masks(project.case("a"))["liver"], LESION)
 
 
 @pytest.mark.parametrize("options", [[], ["--replace"]])
 def test_the_command_gives_all_masks_or_none(
     project: Project, tmp_path: Path, options: list[str]
 ) -> None:
-    smaller = ORGAN.copy()
-    smaller[1] = False
-    project.set_organ_masks("liver", {"a": None})
-    a_mask(tmp_path / "new" / "a.nii.gz", smaller)
+    set_organ_masks(project, "liver", {"a": None})
+    a_mask(tmp_path / "new" / "a.nii.gz", SMALLER)
     a_mask(tmp_path / "new" / "b.nii.gz", np.zeros_like(ORGAN))
     refused = aslseg("masks", project.folder, "liver", tmp_path / "new", *options)
     assert (refused.exit_code, "b.nii.gz is an empty mask" in refused.output) == (1, True)
@@ -251,11 +305,11 @@ def test_the_command_takes_no_mask_away_unasked(project: Project, tmp_path: Path
 def test_masks_are_given_of_targets_that_contain_others_alone(project: Project) -> None:
     mask = Labelmap(ORGAN.astype(np.uint8), GRID)
     with pytest.raises(ProjectError, match=r"contain others \(liver\), and 'tumour' is none"):
-        project.set_organ_masks("tumour", {"b": mask})
+        set_organ_masks(project, "tumour", {"b": mask})
     with pytest.raises(ProjectError, match="no case 'z'"):
-        project.set_organ_masks("liver", {"z": mask})
+        set_organ_masks(project, "liver", {"z": mask})
     with pytest.raises(ImageError, match="empty mask"):
-        project.set_organ_masks("liver", {"b": Labelmap(np.zeros(GRID.shape, np.uint8), GRID)})
+        set_organ_masks(project, "liver", {"b": Labelmap(np.zeros(GRID.shape, np.uint8), GRID)})
     assert open_project(project.folder) == project
 
 
@@ -277,7 +331,7 @@ def test_a_new_case_does_not_take_the_mask_of_one_that_was_renamed(
     )
     other = ORGAN.copy()
     other[1] = False
-    updated = added.set_organ_masks("liver", {"a": Labelmap(other.astype(np.uint8), GRID)})
+    updated = set_organ_masks(added, "liver", {"a": Labelmap(other.astype(np.uint8), GRID)})
     assert np.array_equal(updated.load_masks(updated.case("z"))["liver"], ORGAN)
     assert np.array_equal(updated.load_masks(updated.case("a"))["liver"], other)
 
@@ -298,7 +352,7 @@ def test_a_mask_of_the_project_that_lies_elsewhere_is_refused(project: Project) 
 
 
 def test_a_mask_is_not_kept_for_an_image_on_other_voxels(project: Project, tmp_path: Path) -> None:
-    project = project.set_organ_masks("liver", {"b": Labelmap(ORGAN.astype(np.uint8), GRID)})
+    project = set_organ_masks(project, "liver", {"b": Labelmap(ORGAN.astype(np.uint8), GRID)})
     write_volume(Volume(np.zeros(GRID.shape, np.int16), beside()), tmp_path / "b.nii.gz")
     with pytest.raises(ProjectError, match="organ masks of case b are kept by voxels of the image"):
         renew_image(project, "b", keep=True)

@@ -17,6 +17,7 @@ from aslseg.inference.interactive.session import Session, models_of_ensemble
 from aslseg.inference.loading import load_ensemble
 from aslseg.inference.postprocessing import labels_from
 from aslseg.project.create import create_project, select_cases
+from aslseg.project.given_masks import set_organ_masks
 from aslseg.project.organ_masks import volume_with_organs
 from aslseg.project.project import Project, open_project
 from aslseg.project.run_folder import RunFolder
@@ -62,7 +63,7 @@ def a_project(root: Path, having: tuple[str, ...] = ALL) -> Project:
             write_labelmap(Labelmap(lesions, drawn.geometry), case.label)
     project = create_project(root / "project", cases)
     masks = {n: Labelmap(a_mask_of(int(n[1])).astype(np.uint8), GEOMETRY) for n in having}
-    return project.set_organ_masks("liver", masks)
+    return set_organ_masks(project, "liver", masks)
 
 
 def run_on(project: Project, config: RunConfig) -> RunFolder:
@@ -143,7 +144,7 @@ def test_a_session_keeps_the_given_organ_on_every_slice(run: RunFolder, tmp_path
 def test_more_rounds_ask_for_the_mask_of_a_case_that_has_lost_it(tmp_path: Path) -> None:
     project = a_project(tmp_path)
     run_on(project, tiny_config(method="specialist", rounds=1))
-    fewer = project.set_organ_masks("liver", {"c3": None})
+    fewer = set_organ_masks(project, "liver", {"c3": None})
     with pytest.raises(RunError, match=r"does not learn liver.*c3 has none"):
         continue_run(fewer, "a")
 

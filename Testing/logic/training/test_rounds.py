@@ -35,6 +35,7 @@ from aslseg.project.case import CaseFiles
 from aslseg.project.case_reports import case_reports
 from aslseg.project.create import create_project, select_cases
 from aslseg.project.edit import remove_cases
+from aslseg.project.given_masks import set_organ_masks
 from aslseg.project.label_origin import ai_label_problem
 from aslseg.project.project import Project, open_project
 from aslseg.project.roles import assign
@@ -848,7 +849,7 @@ def test_a_run_does_not_go_on_without_what_it_learns_from(
     monkeypatch.setitem(METHODS, "double", stopped)
     monkeypatch.setattr(runs, "restore_outcome", lambda *_: RoundOutcome({}, {}, 0.5))
     mask = Labelmap((a_patient(2)[1].labels > 0).astype(np.uint8), GEOMETRY)
-    project = a_tiny_project(tmp_path).set_organ_masks("liver", {"c2": mask})
+    project = set_organ_masks(a_tiny_project(tmp_path), "liver", {"c2": mask})
     with pytest.raises(CancelledError):
         start_run(project, tiny_config(method="double", rounds=2), run_id="a")
     case_id = "c3" if "unlabelled" in change else "c0"
@@ -857,7 +858,7 @@ def test_a_run_does_not_go_on_without_what_it_learns_from(
     elif "validates" in change:
         assign(project, splits={case_id: "validation"})
     else:
-        project.set_organ_masks("liver", {"c2": None})
+        set_organ_masks(project, "liver", {"c2": None})
     now = open_project(project.folder)
     with pytest.raises(RunError, match=said):
         resume_run(now, "a")
@@ -880,13 +881,13 @@ def test_masks_that_change_meanwhile_stay_those_that_the_run_began_with(
         if this.number == 1:
             mask = later if change == "replaced" else None
             now = open_project(context.project.folder)
-            now.set_organ_masks("liver", {"c2": mask}, replace=True)
+            set_organ_masks(now, "liver", {"c2": mask}, replaceable=["c2"])
         case = context.project.case("c2")
         read.append(context.project.load_image(case).given["liver"])
         return inner(context, this)
 
     monkeypatch.setitem(METHODS, "double", changing)
-    project = a_tiny_project(tmp_path).set_organ_masks("liver", {"c2": begun})
+    project = set_organ_masks(a_tiny_project(tmp_path), "liver", {"c2": begun})
     run = start_run(project, tiny_config(method="double", rounds=2), run_id="a")
     assert run.status.state == "done"
     assert [np.array_equal(mask, begun.labels > 0) for mask in read] == [True, True]
