@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from aslseg.config import RunConfig, SamConfig, SpecialistConfig
 from aslseg.data.images import read_labelmap, read_volume
-from aslseg.distributed import Part
+from aslseg.distributed import WorkPart
 from aslseg.errors import ConfigError, WeightsError
 from aslseg.events import Monitor
 from aslseg.inference.ensemble import Ensemble
@@ -67,7 +67,7 @@ def rates_of(method: SSLMethod, steps: int, folder: Path) -> list[list[float]]:
     )
     rates: list[list[float]] = []
 
-    def step_loss(step: int, _: torch.Generator, __: Part) -> dict[str, Tensor]:
+    def step_loss(step: int, _: torch.Generator, __: WorkPart) -> dict[str, Tensor]:
         rates.append([o.param_groups[0]["lr"] for o in trainer._optimisers])
         return {"loss": sum((p.sum() * 0 for p in method.parameters()), torch.zeros(()))}
 

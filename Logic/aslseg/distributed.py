@@ -41,7 +41,7 @@ PATIENCE = timedelta(hours=24)
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class WorkPart:
     """Which part of a piece of work this is.
 
     Attributes:
@@ -62,12 +62,12 @@ class Part:
         return items[self.number :: self.of]
 
 
-WHOLE = Part()
+WHOLE = WorkPart()
 """Work that is not divided."""
 _shared = WHOLE  # within `together` that of the process group
 
 
-def my_part() -> Part:
+def my_part() -> WorkPart:
     """Return this process's part in the work that is shared just now; all of it outside of that."""
     return _shared
 
@@ -129,7 +129,7 @@ def together(work: Callable[..., Result], *args: Any) -> Result:
         logger.warning("%s is not shared out: %s", work.__name__, error)
         return work(*args)
     _broadcast(call)
-    _shared = Part(distributed.get_rank(), distributed.get_world_size())
+    _shared = WorkPart(distributed.get_rank(), distributed.get_world_size())
     with others_there():
         result = work(*args)  # where it fails, the others may be anywhere: they see it end
     _shared = WHOLE
@@ -242,7 +242,7 @@ def _follow() -> Any:
                 raise CancelledError(call.message)
             return call.result
         work, args = call
-        _shared = Part(distributed.get_rank(), distributed.get_world_size())
+        _shared = WorkPart(distributed.get_rank(), distributed.get_world_size())
         with others_there():
             work(*args)
         _shared = WHOLE

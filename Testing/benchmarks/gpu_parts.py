@@ -40,7 +40,7 @@ from aslseg.config import RunConfig, SpecialistConfig
 from aslseg.data.images import write_labelmap, write_volume
 from aslseg.data.masks import BoundingBox
 from aslseg.data.phantom.dataset import make_phantom
-from aslseg.distributed import Part
+from aslseg.distributed import WorkPart
 from aslseg.events import Monitor
 from aslseg.networks.unet import build_network
 from aslseg.overrides import with_overrides
@@ -246,7 +246,7 @@ def _step_seconds(
             recorder=recorder,
         )
 
-        def step_loss(step: int, generator: torch.Generator, part: Part) -> dict[str, Tensor]:
+        def step_loss(step: int, generator: torch.Generator, part: WorkPart) -> dict[str, Tensor]:
             labelled = there[step % len(there)] if there else prepared(step, part)
             return {"loss": method.loss(labelled, None, step, generator).total}
 

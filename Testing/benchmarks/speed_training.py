@@ -29,7 +29,7 @@ import torch
 from plain_training import PlainMeanTeacher, PlainScSam, PlainStep
 
 from aslseg.config import NetworkConfig, ScSamConfig, SpecialistConfig
-from aslseg.distributed import Part
+from aslseg.distributed import WorkPart
 from aslseg.events import Monitor
 from aslseg.methods.scsam import CoTraining
 from aslseg.networks.device import tune_allocator
@@ -175,7 +175,9 @@ def in_turns(compared: Compared, steps: int, device: torch.device = CPU, *, prec
         drawn = [patches(compared, step, device) for step in range(steps)]
         clock = Stopwatch(device)
 
-        def step_loss(step: int, generator: torch.Generator, _: Part) -> dict[str, torch.Tensor]:
+        def step_loss(
+            step: int, generator: torch.Generator, _: WorkPart
+        ) -> dict[str, torch.Tensor]:
             total = ours.loss(*drawn[step], step, generator).total
             turns.ours.append(float(total.detach()))
             return {"loss": total}

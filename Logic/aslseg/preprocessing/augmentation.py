@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from aslseg.distributed import Part
+from aslseg.distributed import WorkPart
 
 MOST_TURNED = math.radians(30)
 SCALES = (0.7, 1.4)
@@ -251,7 +251,7 @@ def sample_intensity(
     )
 
 
-def part_of_change(change: IntensityChange, part: Part) -> IntensityChange:
+def part_of_change(change: IntensityChange, part: WorkPart) -> IntensityChange:
     """Return the changes of a part of a batch."""
     values: dict[str, Tensor] = {f.name: getattr(change, f.name) for f in fields(change)}
     return IntensityChange(**{n: value[part.number :: part.of] for n, value in values.items()})

@@ -16,7 +16,7 @@ from torch import Tensor
 from aslseg.config import SpecialistConfig
 from aslseg.data.masks import label_components
 from aslseg.data.volume import Float32
-from aslseg.distributed import WHOLE, Part
+from aslseg.distributed import WHOLE, WorkPart
 from aslseg.preprocessing.augmentation import (
     CPU,
     PatchTransform,
@@ -195,7 +195,7 @@ class BatchSource:
         share = max(human_share, len(self._human) / len(cases)) if self._human else 0.0
         self._human_count = math.ceil(share * settings.batch_size)
 
-    def batch(self, iteration: int, part: Part = WHOLE) -> Batch:
+    def batch(self, iteration: int, part: WorkPart = WHOLE) -> Batch:
         """Return a batch, or a part of it.
 
         Args:
@@ -223,7 +223,7 @@ class BatchSource:
         classes: Tensor,
         locations: Sequence[PatchLocation],
         rng: np.random.Generator,
-        part: Part,
+        part: WorkPart,
     ) -> Tensor:
         """Return patches of which some show brighter or darker targets.
 
@@ -245,7 +245,7 @@ class BatchSource:
         classes: Tensor,
         locations: Sequence[PatchLocation],
         rng: np.random.Generator,
-        part: Part,
+        part: WorkPart,
     ) -> tuple[Tensor, Tensor]:
         """Return patches with lesions drawn into healthy tissue, and their classes."""
         settings = self._settings
@@ -266,7 +266,7 @@ class BatchSource:
         inputs: Tensor,
         locations: Sequence[PatchLocation],
         rng: np.random.Generator,
-        part: Part,
+        part: WorkPart,
     ) -> Tensor:
         """Return patches with changed intensities, which are then cut off at their ROIs' limits."""
         images = image_channels(self._settings)

@@ -45,7 +45,7 @@ class LeftError(CancelledError):
 
 
 @dataclass
-class Session:
+class HostSession:
     """An engine of the host, as far as it is known here.
 
     Attributes:
@@ -75,14 +75,16 @@ class Work:
         places: By a folder of the host, the one here that stands for it in answers.
         output: Where files go that the engine writes to its `output`.
         keep: Fetches what else has been made: called now and then, and with True at the end.
+        final: How the request ended; None as long as it has not.
+        kept_at: When `keep` was called last, by the monotonic clock.
     """
 
-    session: Session
+    session: HostSession
     places: Mapping[str, Path] = field(default_factory=dict)
     output: Path | None = None
     keep: Callable[[Connection, bool], None] | None = None
-    _final: Final | None = None
-    _kept_at: float = field(default_factory=lambda: time.monotonic() - KEEP_EVERY_S + FIRST_KEPT_S)
+    final: Final | None = None
+    kept_at: float = field(default_factory=lambda: time.monotonic() - KEEP_EVERY_S + FIRST_KEPT_S)
 
 
 class Link:
@@ -132,7 +134,7 @@ class Link:
             self._try(action, found)
         return found[0]
 
-    def send(self, connection: Connection, session: Session, do: str, fields: Any) -> bool:
+    def send(self, connection: Connection, session: HostSession, do: str, fields: Any) -> bool:
         """Give a request to an engine, which is started by the first one.
 
         Args:
@@ -174,7 +176,7 @@ class Link:
             self._connection.close()
         self._connection = None
 
-    def stop(self, session: Session) -> None:
+    def stop(self, session: HostSession) -> None:
         """Let an engine end if there is a connection; else it does so by itself, later."""
         if self._connection is not None:
             with suppress(AslsegError, ConnectionLostError):
@@ -194,18 +196,18 @@ class Link:
             raise
 
     def _to_the_end(self, connection: Connection, work: Work) -> Final:
-        while work._final is None:
+        while work.final is None:
             self._stop_if_wanted(connection, work.session)
-            work._final = self._next_events(connection, work)
-            if work.keep and time.monotonic() - work._kept_at > KEEP_EVERY_S:
+            work.final = self._next_events(connection, work)
+            if work.keep and time.monotonic() - work.kept_at > KEEP_EVERY_S:
                 work.keep(connection, False)
-                work._kept_at = time.monotonic()
+                work.kept_at = time.monotonic()
         self._is_over = True
         if work.keep is not None:
             work.keep(connection, True)
-        if isinstance(work._final, Done):
-            return self._fetched(connection, work, work._final)
-        return work._final
+        if isinstance(work.final, Done):
+            return self._fetched(connection, work, work.final)
+        return work.final
 
     def _next_events(self, connection: Connection, work: Work) -> Final | None:
         session = work.session
@@ -260,7 +262,7 @@ class Link:
         list(connection.fetch(wanted))
         return done.model_copy(update={"files": files})
 
-    def _stop_if_wanted(self, connection: Connection, session: Session) -> None:
+    def _stop_if_wanted(self, connection: Connection, session: HostSession) -> None:
         if self._monitor.token.is_cancelled and self._told_at is None:
             self._check()
             connection.ask(Stop(session=session.key), Ok)

@@ -49,7 +49,7 @@ from aslseg.project.running import locked
 from aslseg.remote.connection import Connection
 from aslseg.remote.fetching import fetch_run
 from aslseg.remote.hosts import Host
-from aslseg.remote.link import Link, Session, Work
+from aslseg.remote.link import HostSession, Link, Work
 from aslseg.remote.mirror import Digests, key_of, send_images, send_project, send_run
 from aslseg.remote.wire import PROJECTS, Files, ListRun, Ok, Remove
 from aslseg.storage import this_computer
@@ -71,7 +71,7 @@ class RemoteEngine:
         self.host = host
         self._link = Link(host, is_left)
         self._digests = Digests()
-        self._session: Session | None = None
+        self._session: HostSession | None = None
         """The engine that keeps networks and the last volume in memory."""
 
     @property
@@ -246,10 +246,10 @@ class RemoteEngine:
     ) -> Done:
         """Ask the engine that keeps networks in memory, and wait for its answer."""
 
-        def send(connection: Connection) -> Session:
+        def send(connection: Connection) -> HostSession:
             values = fields(connection)
             while True:
-                session = self._session = self._session or Session()
+                session = self._session = self._session or HostSession()
                 if output is not None:
                     values["output"] = f"{connection.root}/{session.output}"
                 if self._link.send(connection, session, do, values):
@@ -272,7 +272,7 @@ class RemoteEngine:
         monitor: Monitor,
     ) -> Done:
         """Let an engine of its own work on a run, and follow it to its end."""
-        session = Session()
+        session = HostSession()
         with locked(run):
             note = self._free_to_send(run)
             is_there = self._link.do(lambda connection: _is_there(connection, project, run))
@@ -334,11 +334,11 @@ class RemoteEngine:
         def keep(connection: Connection, is_over: bool) -> None:
             known[0] = fetch_run(connection, project.folder, run.run_id, known[0], is_over=is_over)
             if is_over:  # its memory is free for others then
-                self._link.stop(Session(note.session))
+                self._link.stop(HostSession(note.session))
 
         def work(connection: Connection) -> Work:
             places = {_mirror(connection, note.project): project.folder}
-            return Work(Session(note.session, number=1), places, keep=keep)
+            return Work(HostSession(note.session, number=1), places, keep=keep)
 
         done = self._link.finish(self._link.do(work))
         done.facts_as(RunFacts)

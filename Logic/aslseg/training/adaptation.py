@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from aslseg import run_names
 from aslseg.config import RunConfig
 from aslseg.context import LabelledVolume, RunContext, labelled_volumes
-from aslseg.distributed import Part, together
+from aslseg.distributed import WorkPart, together
 from aslseg.events import Monitor
 from aslseg.inference.cascade import Probabilities, all_targets
 from aslseg.inference.ensemble import sam_probabilities_of
@@ -112,7 +112,7 @@ def train_adaptation(
     trainer = Trainer(network, schedule, device, folder, most_parts=settings.batch_size)
     with Prefetch(source.batch, settings.iterations, spare_threads(device)) as batches:
 
-        def step_loss(step: int, generator: torch.Generator, part: Part) -> dict[str, Tensor]:
+        def step_loss(step: int, generator: torch.Generator, part: WorkPart) -> dict[str, Tensor]:
             image, predictions, truth = batches(step, part)
             seen = image[:, :images]
             change = sample_intensity(seen.shape, generator, settings.intensity_strength)

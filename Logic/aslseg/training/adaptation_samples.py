@@ -16,7 +16,7 @@ from aslseg.config import AdaptationConfig, RunConfig, SpecialistConfig
 from aslseg.context import LabelledVolume
 from aslseg.data.masks import clean_parent
 from aslseg.data.volume import Float32, Mask
-from aslseg.distributed import WHOLE, Part
+from aslseg.distributed import WHOLE, WorkPart
 from aslseg.networks.adaptation import (
     HIDDEN_IMAGE_SHARE,
     ProbabilityPair,
@@ -145,7 +145,7 @@ class AdaptationSampler:
         self._device = device
         self._error_voxels = [_error_spots(sample.opened()) for sample in samples]
 
-    def batch(self, step: int, part: Part = WHOLE) -> tuple[Tensor, Tensor, Tensor]:
+    def batch(self, step: int, part: WorkPart = WHOLE) -> tuple[Tensor, Tensor, Tensor]:
         """Return image (B, C, h, w), predictions (B, 2, n, h, w) and truth (B, h, w) of a step.
 
         Args:

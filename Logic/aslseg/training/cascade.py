@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from aslseg import run_names
 from aslseg.config import RunConfig, SpecialistConfig, SSLName
 from aslseg.context import RunContext
-from aslseg.distributed import Part, my_part, together
+from aslseg.distributed import WorkPart, my_part, together
 from aslseg.inference.loading import BuildNetwork, TrainedCascade, assemble_cascade, load_stage
 from aslseg.networks.averaged import AveragedNetworks, joined, load_networks, network_of
 from aslseg.networks.checkpoints import (
@@ -356,7 +356,7 @@ def _fit(
             recorder=recorder,
         )
 
-        def step_loss(step: int, generator: torch.Generator, part: Part) -> dict[str, Tensor]:
+        def step_loss(step: int, generator: torch.Generator, part: WorkPart) -> dict[str, Tensor]:
             terms = ssl_method.loss(*batches(step, part), step, generator)
             return {"loss": terms.total, **terms.named(), **terms.shares()}
 
@@ -371,7 +371,7 @@ def _batches(
     training: _StageTraining,
     unlabelled_draws: int,
     cases: tuple[list[TrainingCase], list[TrainingCase]],
-) -> Callable[[int, Part], tuple[Batch, Batch | None]]:
+) -> Callable[[int, WorkPart], tuple[Batch, Batch | None]]:
     """Return a function that cuts labelled and unlabelled patches of a step."""
     settings, seed, device = training.settings, training.seed, context.device
     human_share = context.config.reliability.human_share
@@ -379,7 +379,7 @@ def _batches(
     drawn = settings.model_copy(update={"batch_size": settings.batch_size * unlabelled_draws})
     unlabelled = BatchSource(cases[1], drawn, seed, 1, device=device) if cases[1] else None
 
-    def prepare(step: int, part: Part) -> tuple[Batch, Batch | None]:
+    def prepare(step: int, part: WorkPart) -> tuple[Batch, Batch | None]:
         extra = unlabelled.batch(step, part) if unlabelled else None
         return labelled.batch(step, part), extra
 

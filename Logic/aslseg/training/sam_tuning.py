@@ -17,7 +17,7 @@ from aslseg.config import SamConfig
 from aslseg.context import LabelledVolume, RunContext, labelled_volume
 from aslseg.data.masks import label_components
 from aslseg.data.volume import Float32, Geometry, Mask, Volume
-from aslseg.distributed import WHOLE, Part, is_shared, mapped, together
+from aslseg.distributed import WHOLE, WorkPart, is_shared, mapped, together
 from aslseg.errors import ProjectError
 from aslseg.events import Monitor
 from aslseg.inference.cascade import all_targets
@@ -259,7 +259,7 @@ def tuning_loss(
     sam_predictor: VolumeSamPredictor,
     training_case: SamTrainingCase,
     rng: np.random.Generator,
-    part: Part = WHOLE,
+    part: WorkPart = WHOLE,
 ) -> Tensor:
     """Return the loss of SAM on a random batch of a volume's samples; targets take turns.
 
@@ -396,7 +396,7 @@ def _tune(
 def _step_loss(
     sam_predictor: VolumeSamPredictor, training_cases: Sequence[SamTrainingCase], seed: int
 ) -> StepLoss:
-    def step_loss(step: int, _: torch.Generator, part: Part) -> dict[str, Tensor]:
+    def step_loss(step: int, _: torch.Generator, part: WorkPart) -> dict[str, Tensor]:
         rng = np.random.default_rng([seed, 17, step])
         return {
             "loss": tuning_loss(

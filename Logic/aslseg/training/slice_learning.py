@@ -18,7 +18,7 @@ from torch import Tensor
 
 from aslseg.config import NetworkConfig, RoiConfig, RunConfig, SpecialistConfig
 from aslseg.data.volume import Labelmap, Spacing3, Volume
-from aslseg.distributed import Part
+from aslseg.distributed import WorkPart
 from aslseg.errors import ConfigError
 from aslseg.events import Monitor
 from aslseg.inference.cascade import Specialist
@@ -175,7 +175,7 @@ def _trained(
         seed,
     )
 
-    def step_loss(step: int, generator: torch.Generator, part: Part) -> dict[str, Tensor]:
+    def step_loss(step: int, generator: torch.Generator, part: WorkPart) -> dict[str, Tensor]:
         return {"loss": method.loss(source.batch(step, part), None, step, generator).total}
 
     with TemporaryDirectory(prefix="aslseg-") as folder:

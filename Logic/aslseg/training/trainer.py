@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from aslseg.distributed import WHOLE, Part, gathered, my_part
+from aslseg.distributed import WHOLE, WorkPart, gathered, my_part
 from aslseg.errors import CancelledError, DeviceError, RunError
 from aslseg.events import Monitor
 from aslseg.networks.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
@@ -90,7 +90,7 @@ class OptimizerSpec:
 Prepared = TypeVar("Prepared")
 
 
-StepLoss = Callable[[int, torch.Generator, Part], dict[str, Tensor]]
+StepLoss = Callable[[int, torch.Generator, WorkPart], dict[str, Tensor]]
 """From step, generator and part of the batch to the named terms of that part.
 
 `loss` is the one that is differentiated. Without `Trainer.most_parts` the part is the whole batch.
@@ -218,7 +218,7 @@ class Trainer:
         torch.cuda.reset_peak_memory_stats(self.device)
         before = torch.cuda.memory_allocated(self.device)
         with self._unshared(terms):
-            self._backward(step, terms, Part(0, parts), 1)
+            self._backward(step, terms, WorkPart(0, parts), 1)
         peak = torch.cuda.max_memory_allocated(self.device) - before
         for name, value in self.module.named_buffers():
             value.copy_(buffers[name])
@@ -287,12 +287,14 @@ class Trainer:
         for n in range(self._divided):
             last = n == self._divided - 1
             with nullcontext() if last else self._unshared(terms):
-                found.append(self._backward(step, terms, Part(first + n, of), self._divided))
+                found.append(self._backward(step, terms, WorkPart(first + n, of), self._divided))
         if len(found) == 1:
             return found[0]
         return {name: torch.stack([one[name] for one in found]).mean(0) for name in found[0]}
 
-    def _backward(self, step: int, terms: nn.Module, part: Part, parts: int) -> dict[str, Tensor]:
+    def _backward(
+        self, step: int, terms: nn.Module, part: WorkPart, parts: int
+    ) -> dict[str, Tensor]:
         """Add the gradients of a part of a batch, one of several; return its terms."""
         generator = step_generator(self.schedule.seed, step, part)
         self.module.train()
@@ -390,7 +392,7 @@ class _Terms(nn.Module):
         self.module = module
         self._step_loss = step_loss
 
-    def forward(self, step: int, generator: torch.Generator, part: Part) -> dict[str, Tensor]:
+    def forward(self, step: int, generator: torch.Generator, part: WorkPart) -> dict[str, Tensor]:
         return self._step_loss(step, generator, part)
 
 
@@ -427,13 +429,15 @@ class Prefetch(Generic[Prepared]):
         threads: How many; with none the function is called when its result is wanted.
     """
 
-    def __init__(self, prepare: Callable[[int, Part], Prepared], steps: int, threads: int) -> None:
+    def __init__(
+        self, prepare: Callable[[int, WorkPart], Prepared], steps: int, threads: int
+    ) -> None:
         self._prepare = prepare
         self._steps = steps
         self._threads = threads
         cards = [torch.cuda.current_device()] if torch.cuda.is_available() else []
         self._pool = ThreadPoolExecutor(max(1, threads), "batches", _use_card, (cards,))
-        self._coming: dict[tuple[int, Part], Future[Prepared]] = {}
+        self._coming: dict[tuple[int, WorkPart], Future[Prepared]] = {}
 
     def __enter__(self) -> Prefetch[Prepared]:
         """Start nothing yet: the first call does."""
@@ -448,7 +452,7 @@ class Prefetch(Generic[Prepared]):
         """Wait for what is being prepared, and end the threads."""
         self._pool.shutdown(cancel_futures=True)
 
-    def __call__(self, step: int, part: Part = WHOLE) -> Prepared:
+    def __call__(self, step: int, part: WorkPart = WHOLE) -> Prepared:
         """Return what a part of a step's batch needs; next wanted is that part of the next step."""
         if not self._threads:
             return self._prepared(step, part)
@@ -464,7 +468,7 @@ class Prefetch(Generic[Prepared]):
         """Wait until no thread prepares anything; none does before the next call."""
         wait(self._coming.values())
 
-    def _prepared(self, step: int, part: Part) -> Prepared:
+    def _prepared(self, step: int, part: WorkPart) -> Prepared:
         # Without mixed precision, as in threads, where it is not on.
         with torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
             return self._prepare(step, part)
@@ -488,7 +492,7 @@ def _use_card(cards: list[int]) -> None:
         torch.cuda.set_device(card)
 
 
-def step_generator(seed: int, step: int, part: Part = WHOLE) -> torch.Generator:
+def step_generator(seed: int, step: int, part: WorkPart = WHOLE) -> torch.Generator:
     """Return the source of randomness of a step, or of a part of it, and seed dropout with it.
 
     Dropout layers draw from torch's global generators; seeding these per step as well is what makes

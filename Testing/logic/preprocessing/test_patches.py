@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from aslseg.config import NetworkConfig, RoiConfig, SpecialistConfig
 from aslseg.data.masks import BoundingBox
-from aslseg.distributed import Part
+from aslseg.distributed import WorkPart
 from aslseg.preprocessing.patches import Batch, BatchSource, TrainingCase
 from aslseg.preprocessing.roi import IGNORED, Roi, image_channels, slice_channels
 
@@ -304,7 +304,7 @@ def test_parts_of_a_batch_are_shifted_as_the_whole_is() -> None:
     source = BatchSource([TrainingCase(a_view(HALF))], SETTINGS.model_copy(update=SHIFTED), 0, 0)
     whole = source.batch(0).inputs
     for number in range(2):
-        part = source.batch(0, Part(number, 2)).inputs
+        part = source.batch(0, WorkPart(number, 2)).inputs
         torch.testing.assert_close(part, whole[number::2])
 
 
@@ -352,7 +352,7 @@ def test_parts_of_a_batch_show_the_lesions_of_the_whole() -> None:
     source = BatchSource(case, SETTINGS.model_copy(update=DRAWN), 0, 0)
     whole = source.batch(0)
     for number in range(2):
-        part = source.batch(0, Part(number, 2))
+        part = source.batch(0, WorkPart(number, 2))
         torch.testing.assert_close(part.inputs, whole.inputs[number::2])
         assert torch.equal(part.classes, whole.classes[number::2])
 

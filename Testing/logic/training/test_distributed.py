@@ -17,7 +17,7 @@ import torch
 from aslseg.data.images import read_labelmap
 from aslseg.distributed import (
     WHOLE,
-    Part,
+    WorkPart,
     _packed,
     _unpacked,
     backend_for,
@@ -42,7 +42,7 @@ SAME_LABELS = 0.98
 
 
 def test_a_single_process_has_all_of_the_work() -> None:
-    assert my_part() == WHOLE == Part(0, 1)
+    assert my_part() == WHOLE == WorkPart(0, 1)
     assert WHOLE.share([1, 2, 3]) == [1, 2, 3]
     assert gathered("value") == ["value"]
     assert together(divmod, 7, 2) == (3, 1)
@@ -51,7 +51,7 @@ def test_a_single_process_has_all_of_the_work() -> None:
 @pytest.mark.parametrize("of", [2, 3, 8])
 def test_each_item_belongs_to_one_part(of: int) -> None:
     items = list(range(7))
-    shares = [Part(number, of).share(items) for number in range(of)]
+    shares = [WorkPart(number, of).share(items) for number in range(of)]
     assert sorted(item for share in shares for item in share) == items
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from aslseg.distributed import WHOLE, Part
+from aslseg.distributed import WHOLE, WorkPart
 from aslseg.errors import DeviceError
 from aslseg.events import Event, Monitor, Notice
 from aslseg.training.gpu_memory import parts_that_fit
@@ -54,7 +54,7 @@ class Card:
         self.most, self.module = most, module
         self.sizes: list[int] = []
 
-    def __call__(self, step: int, _: torch.Generator, part: Part = WHOLE) -> dict[str, Tensor]:
+    def __call__(self, step: int, _: torch.Generator, part: WorkPart = WHOLE) -> dict[str, Tensor]:
         generator = torch.Generator().manual_seed(step)
         inputs = part.share(torch.randn(BATCH, 4, generator=generator))
         self.sizes.append(len(inputs))

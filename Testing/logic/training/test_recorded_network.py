@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from aslseg.config import SpecialistConfig, SSLName
 from aslseg.context import RunContext
-from aslseg.distributed import Part
+from aslseg.distributed import WorkPart
 from aslseg.errors import CancelledError, DeviceError
 from aslseg.events import Event, Monitor, Notice
 from aslseg.networks.unet import build_network
@@ -193,7 +193,7 @@ def test_a_processor_and_processes_that_share_a_training_record_nothing(
         assert isinstance(on_cpu, nullcontext)
         on_cuda = network_recorder("s", torch.device("cuda"), batches)
         assert isinstance(on_cuda, NetworkRecorder)
-        monkeypatch.setattr(trainer_module, "my_part", lambda: Part(0, 2))
+        monkeypatch.setattr(trainer_module, "my_part", lambda: WorkPart(0, 2))
         shared = network_recorder("s", torch.device("cuda"), batches)
         assert isinstance(shared, nullcontext)
 
@@ -285,7 +285,7 @@ def test_a_card_without_memory_frees_the_recordings_before_batches_are_divided(
     recorder = NetworkRecorder("training", nothing, double)
     sizes: list[int] = []
 
-    def step_loss(step: int, _: torch.Generator, part: Part) -> dict[str, Tensor]:
+    def step_loss(step: int, _: torch.Generator, part: WorkPart) -> dict[str, Tensor]:
         inputs = part.share(a_batch(4))
         found = recorder(network, inputs)
         sizes.append(len(inputs))
@@ -355,7 +355,7 @@ class Training:
             if step + 1 == self.stop:
                 monitor.token.cancel()
 
-        def step_loss(step: int, generator: torch.Generator, _: Part) -> dict[str, Tensor]:
+        def step_loss(step: int, generator: torch.Generator, _: WorkPart) -> dict[str, Tensor]:
             extra = unlabelled.batch(step) if self.method.uses_unlabelled else None
             # The later part of the schedule, in which all terms count.
             terms = self.method.loss(labelled.batch(step), extra, 40 + step, generator)
@@ -398,7 +398,7 @@ def test_each_paradigm_ends_with_the_weights_of_plain_networks(
 def test_nothing_is_prepared_beside_a_recording() -> None:
     done: list[int] = []
 
-    def prepare(step: int, _: Part) -> int:
+    def prepare(step: int, _: WorkPart) -> int:
         if step:
             torch.randn(300, 300).inverse()
         done.append(step)

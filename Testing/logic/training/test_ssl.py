@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from aslseg.config import NetworkConfig, RoiConfig, SpecialistConfig, UniMatchConfig
 from aslseg.config import SSLName as Name
-from aslseg.distributed import Part
+from aslseg.distributed import WorkPart
 from aslseg.errors import CancelledError
 from aslseg.events import Monitor
 from aslseg.networks.unet import build_network
@@ -131,7 +131,7 @@ def test_a_few_steps_on_one_patient_lower_the_supervised_loss(
             logits = paradigm.student.eval()(batch.inputs)
         return float(supervised_loss(logits, batch.classes))
 
-    def step_loss(step: int, generator: torch.Generator, _: Part) -> dict[str, Tensor]:
+    def step_loss(step: int, generator: torch.Generator, _: WorkPart) -> dict[str, Tensor]:
         terms = paradigm.loss(labelled.batch(step), unlabelled.batch(step), step, generator)
         return {"loss": terms.total}
 
@@ -155,7 +155,7 @@ def test_a_stopped_training_goes_on_to_the_same_weights(name: Name, tmp_path: Pa
             if step + 1 == stop:
                 monitor.token.cancel()
 
-        def step_loss(step: int, generator: torch.Generator, _: Part) -> dict[str, Tensor]:
+        def step_loss(step: int, generator: torch.Generator, _: WorkPart) -> dict[str, Tensor]:
             terms = paradigm.loss(labelled.batch(step), unlabelled.batch(step), step, generator)
             return {"loss": terms.total}
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from aslseg.distributed import Part
+from aslseg.distributed import WorkPart
 from aslseg.errors import CancelledError, RunError, WeightsError
 from aslseg.events import Event, Metric, Monitor, Progress
 from aslseg.training import trainer as training
@@ -34,7 +34,7 @@ def a_module() -> nn.Module:
 
 
 def step_loss_of(module: nn.Module) -> StepLoss:
-    def step_loss(step: int, generator: torch.Generator, _: Part) -> dict[str, Tensor]:
+    def step_loss(step: int, generator: torch.Generator, _: WorkPart) -> dict[str, Tensor]:
         inputs = torch.randn(8, 4, generator=generator)
         loss = (module(inputs)[:, 0] - inputs.sum(1)).square().mean()
         return {"loss": loss, "half": loss / 2}
@@ -237,7 +237,7 @@ def test_a_loss_that_is_no_number_ends_the_training_in_words(tmp_path: Path, val
     module = a_module()
     usual = step_loss_of(module)
 
-    def step_loss(step: int, generator: torch.Generator, part: Part) -> dict[str, Tensor]:
+    def step_loss(step: int, generator: torch.Generator, part: WorkPart) -> dict[str, Tensor]:
         loss = usual(step, generator, part)["loss"]
         return {"loss": loss * value if step == 2 else loss}
 
@@ -252,7 +252,7 @@ def test_a_gradient_that_is_no_number_ends_the_training_before_weights_are_spoil
     module = a_module()
     usual = step_loss_of(module)
 
-    def step_loss(step: int, generator: torch.Generator, part: Part) -> dict[str, Tensor]:
+    def step_loss(step: int, generator: torch.Generator, part: WorkPart) -> dict[str, Tensor]:
         loss = usual(step, generator, part)["loss"]
         return {"loss": loss + (loss - loss.detach()).sqrt() if step == 8 else loss}
 
@@ -325,13 +325,13 @@ def test_the_randomness_of_a_step_depends_on_seed_and_step_alone() -> None:
 def test_what_a_step_is_given_does_not_depend_on_threads(threads: int) -> None:
     prepared: list[int] = []
 
-    def prepare(step: int, part: Part) -> Tensor:
+    def prepare(step: int, part: WorkPart) -> Tensor:
         prepared.append(step)
         assert not torch.is_autocast_enabled("cpu")
         generator = torch.Generator().manual_seed(10 * step + part.number)
         return torch.rand(2, generator=generator)
 
-    halves = [Part(0, 2), Part(1, 2)]
+    halves = [WorkPart(0, 2), WorkPart(1, 2)]
     with (
         Prefetch(prepare, 5, threads) as batches,
         torch.autocast("cpu", torch.bfloat16),
@@ -346,7 +346,7 @@ def test_what_a_step_is_given_does_not_depend_on_threads(threads: int) -> None:
 def test_coming_steps_are_prepared_beside_this_one() -> None:
     wanted, prepared = threading.Event(), threading.Event()
 
-    def prepare(step: int, part: Part) -> str:
+    def prepare(step: int, part: WorkPart) -> str:
         if step == 1:
             wanted.wait(60)
             prepared.set()
@@ -360,14 +360,16 @@ def test_coming_steps_are_prepared_beside_this_one() -> None:
 
 def test_parts_of_a_batch_may_become_smaller_from_step_to_step() -> None:
     with Prefetch(lambda step, part: (step, part), 3, 2) as batches:
-        assert batches(0, Part(0, 1)) == (0, Part(0, 1))
-        assert [batches(1, Part(n, 2)) for n in range(2)] == [(1, Part(n, 2)) for n in range(2)]
-        assert batches(2, Part(0, 2)) == (2, Part(0, 2))
+        assert batches(0, WorkPart(0, 1)) == (0, WorkPart(0, 1))
+        assert [batches(1, WorkPart(n, 2)) for n in range(2)] == [
+            (1, WorkPart(n, 2)) for n in range(2)
+        ]
+        assert batches(2, WorkPart(0, 2)) == (2, WorkPart(0, 2))
 
 
 @pytest.mark.parametrize("threads", [0, 2])
 def test_an_error_of_a_batch_is_that_of_its_step(threads: int) -> None:
-    def prepare(step: int, _: Part) -> int:
+    def prepare(step: int, _: WorkPart) -> int:
         if step == 1:
             msg = "damaged"
             raise RunError(msg)
