@@ -16,7 +16,7 @@ from aslseg.config import RunConfig
 from aslseg.data.orientation import axial_labelmap, axial_volume
 from aslseg.data.volume import Labelmap, Mask, Volume
 from aslseg.events import Monitor
-from aslseg.project.case import Case
+from aslseg.project.case import CACHE, Case
 from aslseg.project.complete_slices import axial_incomplete
 from aslseg.project.lesion_decisions import CaseLesions, read_lesions
 from aslseg.project.project import Project
@@ -106,7 +106,7 @@ class RunContext:
     @property
     def cache(self) -> Path:
         """The cache; anything in it may be deleted."""
-        return self.shared_cache or self.project.folder / "cache"
+        return self.shared_cache or self.project.folder / CACHE
 
     def labelled_for(self, stage: CascadeStage) -> list[Case]:
         """Return the training cases of which some target of a stage is known for sure."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 import csv
 import sys
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
@@ -22,9 +22,10 @@ from economy.curves import AGAINST, Logged
 from economy.log import CaseWork, Log
 from economy.prices import seconds_of
 from economy.ways import WAYS, ways_of_finished_run
+from numpy.typing import NDArray
 from study_draws import patients_of
 
-from aslseg.benchmark.statistics import pooled_part
+from aslseg.benchmark.statistics import Estimate, bootstrapped
 
 Works: TypeAlias = Sequence[CaseWork]
 ROUNDS = 9
@@ -77,6 +78,21 @@ def part_in_words(ways: Sequence[Works], others: Sequence[Works]) -> str:
     part = pooled_part(by_patient(pairs))
     whole = f"{part.value:.2f} [{part.low:.2f}, {part.high:.2f}]"
     return f"{whole} ({min(parts):.2f} to {max(parts):.2f})"
+
+
+def pooled_part(amounts: Mapping[str, Sequence[float]]) -> Estimate:
+    """Return what part one sum is of another, and its bootstrap interval over patients.
+
+    Args:
+        amounts: Of the one and of the other, of each patient; those of the other are above zero.
+    """
+    sample = np.array(list(amounts.values()), dtype=float).reshape(-1, 2)
+
+    def resampled(index: NDArray[np.int64]) -> NDArray[np.float64]:
+        ours, theirs = np.moveaxis(sample[index].sum(-2), -1, 0)
+        return np.asarray(ours / theirs)
+
+    return bootstrapped(sample, sample[:, 0].sum() / sample[:, 1].sum(), resampled)
 
 
 def seconds_in(works: Works) -> float:

@@ -35,6 +35,7 @@ from aslseg.errors import RunError
 from aslseg.events import Monitor
 from aslseg.inference.loading import load_ensemble
 from aslseg.overrides import with_overrides
+from aslseg.project.case import CACHE
 from aslseg.project.project import Project
 from aslseg.project.run_folder import RunFolder, open_run
 from aslseg.reading import read_object
@@ -245,7 +246,7 @@ def trained_experiment(
         return TrainedExperiment(lambda case: stored_prediction(folder, case))
     if entry.kind == "true_boxes":
         config = setup.preset.config
-        boxes = TrueBoxes(setup.shown, setup.data, config, setup.folder / "cache", monitor)
+        boxes = TrueBoxes(setup.shown, setup.data, config, setup.folder / CACHE, monitor)
         return TrainedExperiment(boxes.predict)
     if entry.kind == "lesion_rule":
         under = trained_experiment(setup, _of_row(experiment, entry.baseline), monitor)
@@ -286,7 +287,7 @@ def _finished_run(
     *,
     resumed: bool,
 ) -> RunFolder:
-    cache = setup.folder / "cache"
+    cache = setup.folder / CACHE
     if not resumed:
         return start_run(project, config, monitor, experiment.run_id, cache=cache)
     run = open_run(project.folder, experiment.run_id)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -74,7 +74,7 @@ def estimate(by_patient: Mapping[str, float]) -> Estimate:
     sample = np.array(list(by_patient.values()))
     if sample.size == 0:
         return NOTHING
-    return _interval(sample, sample.mean(), lambda index: sample[index].mean(-1))
+    return bootstrapped(sample, sample.mean(), lambda index: sample[index].mean(-1))
 
 
 def pooled_f1(counts: Mapping[str, Sequence[float]]) -> Estimate:
@@ -93,31 +93,26 @@ def pooled_f1(counts: Mapping[str, Sequence[float]]) -> Estimate:
         total = 2 * found + missed + false
         return np.where(total > 0, 2 * found / np.maximum(total, 1e-9), 0.0)
 
-    return _interval(sample, value, resampled)
+    return bootstrapped(sample, value, resampled)
 
 
-def pooled_part(amounts: Mapping[str, Sequence[float]]) -> Estimate:
-    """Return what part one sum is of another, and its bootstrap interval over patients.
+def bootstrapped(
+    sample: NDArray[np.float64],
+    value: float,
+    resampled: Callable[[NDArray[np.int64]], NDArray[np.float64]],
+) -> Estimate:
+    """Return a statistic of patients and its bootstrap interval.
 
     Args:
-        amounts: Of the one and of the other, of each patient; those of the other are above zero.
+        sample: What the statistic is of, one row a patient.
+        value: Of the statistic.
+        resampled: Returns the statistic of rows by their indices, (..., patients) to (...).
     """
-    sample = np.array(list(amounts.values()), dtype=float).reshape(-1, 2)
-
-    def resampled(index: NDArray[np.int64]) -> NDArray[np.float64]:
-        ours, theirs = np.moveaxis(sample[index].sum(-2), -1, 0)
-        return np.asarray(ours / theirs)
-
-    return _interval(sample, sample[:, 0].sum() / sample[:, 1].sum(), resampled)
-
-
-def _interval(sample: NDArray[np.float64], value: float, resampled: object) -> Estimate:
-    """Bootstrap the index of patients, so that any statistic of them can be resampled."""
     if len(sample) < 2:
         return Estimate(float(value), math.nan, math.nan, len(sample))
     result = bootstrap(
         (np.arange(len(sample)),),
-        lambda index, axis=-1: resampled(index),  # type: ignore[operator]
+        lambda index, axis=-1: resampled(index),
         n_resamples=RESAMPLES,
         method="percentile",
         vectorized=True,

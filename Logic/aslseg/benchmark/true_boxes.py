@@ -22,6 +22,7 @@ from aslseg.inference.postprocessing import plain_labels
 from aslseg.networks.device import choose_device
 from aslseg.prompts import SlicePrompts, prompts_from_mask
 from aslseg.sam.crops import crops_of, with_crops
+from aslseg.sam.embeddings import EMBEDDINGS
 from aslseg.sam.predictor import VolumeSamPredictor, build_sam_predictor
 from aslseg.targets import region_mask
 
@@ -84,7 +85,7 @@ def _released(config: RunConfig, cache: Path, monitor: Monitor) -> VolumeSamPred
     untuned = config.sam.model_copy(update={"tuning": "none"})
     device = choose_device(config.device).torch_device
     sam = build_sam_predictor(
-        config.model_copy(update={"sam": untuned}), cache / "embeddings", device, monitor
+        config.model_copy(update={"sam": untuned}), cache / EMBEDDINGS, device, monitor
     )
     if sam is None:
         msg = "The row of true boxes needs SAM; set sam.model to vit_t or a larger one."

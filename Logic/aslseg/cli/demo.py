@@ -5,13 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from aslseg.config import RunConfig, SamConfig
-from aslseg.data.phantom.dataset import write_phantom_dataset
 from aslseg.errors import WeightsError
 from aslseg.events import Monitor
 from aslseg.presets import read_preset
 from aslseg.project.case import PROJECT_FILE
-from aslseg.project.create import create_project, select_cases
-from aslseg.project.datasets import cases_from_folder
+from aslseg.project.phantom_project import create_phantom_project
 from aslseg.project.project import Project, open_project
 from aslseg.project.run_folder import RunFolder
 from aslseg.runs import start_run
@@ -35,16 +33,14 @@ def demo_project(folder: Path, monitor: Monitor) -> Project:
     project = folder / "project"
     if (project / PROJECT_FILE).exists():
         return open_project(project)
-    data = write_phantom_dataset(
+    return create_phantom_project(
+        project,
         folder / "data",
         cases=LABELLED + UNLABELLED + VALIDATION,
         labelled=LABELLED,
         validation=VALIDATION,
         monitor=monitor,
     )
-    cases = cases_from_folder(data.images, data.labels)
-    chosen = select_cases(cases, labelled=data.labelled, validation=data.validation)
-    return create_project(project, chosen, preset="demo", monitor=monitor)
 
 
 def demo_config(monitor: Monitor) -> RunConfig:

@@ -61,6 +61,7 @@ from aslseg.inference.interactive.session import (
 from aslseg.inference.loading import load_ensemble
 from aslseg.inference.prediction_cache import open_predictions, unchanged
 from aslseg.networks.device import choose_device
+from aslseg.project.case import CACHE
 from aslseg.project.organ_masks import volume_with_organs
 from aslseg.project.project import Project, open_project
 from aslseg.project.run_folder import (
@@ -75,6 +76,7 @@ from aslseg.project.run_tables import PREDICTIONS
 from aslseg.project.unlike_labelled import read_intensities, warn_of_unlike
 from aslseg.prompts import SlicePrompts
 from aslseg.runs import continue_run, estimate_run, resume_run, start_run, train_on
+from aslseg.sam.embeddings import EMBEDDINGS
 from aslseg.storage import cache_folder, write_json_atomic
 from aslseg.targets import LIVER_TARGETS, Target
 
@@ -353,15 +355,15 @@ def _load_models(
     device = choose_device(wish).torch_device.type
     for _ in monitor.track(["networks"], "Loading the networks"):
         if run is None:
-            cache = Path(request.project) / "cache" if request.project else cache_folder()
+            cache = Path(request.project) / CACHE if request.project else cache_folder()
             settings = sam_settings(request.sam)
-            models = models_without_run(targets_of(request), settings, cache / "embeddings", wish)
+            models = models_without_run(targets_of(request), settings, cache / EMBEDDINGS, wish)
         else:
-            cache = run.path.parents[1] / "cache"
+            cache = run.path.parents[1] / CACHE
             stored = open_predictions(run, request.device)
             ensemble = load_ensemble(run, monitor, request.device)
             stored = unchanged(stored, run, request.device)
-            models = models_of_ensemble(ensemble, cache / "embeddings", stored)
+            models = models_of_ensemble(ensemble, cache / EMBEDDINGS, stored)
     return _Models(key, models, facts_of(models, run, device))
 
 

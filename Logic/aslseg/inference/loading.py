@@ -52,6 +52,7 @@ from aslseg.project.run_folder import (
 )
 from aslseg.project.run_tables import is_co_trained, round_number
 from aslseg.sam.classwise import ClasswiseSam
+from aslseg.sam.embeddings import EMBEDDINGS
 from aslseg.sam.predictor import VolumeSamPredictor, build_sam_predictor
 from aslseg.sam.tuning import load_trainable_state
 from aslseg.sam.two_decoders import TwoDecoderSam
@@ -79,7 +80,7 @@ def load_stage(
     """
     settings = context.config.stage(stage.parent_name)
     loaded = [
-        load_networks(lambda: network(stage, settings), path, "specialist")
+        load_networks(lambda: network(stage, settings), path)
         for path in specialist_paths(folder, stage)
     ]
     return [one.to(context.device).eval() for one in loaded]
@@ -190,9 +191,7 @@ def released_sam_predictor(context: RunContext, **changes: Any) -> VolumeSamPred
     """
     settings = context.config.sam.model_copy(update=changes)
     config = context.config.model_copy(update={"sam": settings})
-    return build_sam_predictor(
-        config, context.cache / "embeddings", context.device, context.monitor
-    )
+    return build_sam_predictor(config, context.cache / EMBEDDINGS, context.device, context.monitor)
 
 
 def required_sam_predictor(context: RunContext, **changes: Any) -> VolumeSamPredictor:

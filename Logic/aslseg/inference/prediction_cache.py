@@ -37,8 +37,10 @@ from aslseg.config import SamConfig
 from aslseg.data.orientation import ORIENTATION, axial_labelmap, axial_volume, to_axial
 from aslseg.data.volume import Geometry, Labelmap, Volume
 from aslseg.errors import StorageError
+from aslseg.project.case import CACHE
 from aslseg.project.project import open_project
 from aslseg.project.run_folder import RunFolder, best_round, weights_digest
+from aslseg.sam.embeddings import EMBEDDINGS
 from aslseg.sam.weights import verify_weights
 from aslseg.storage import atomic_path, plain, sha256_of
 
@@ -213,7 +215,7 @@ def open_predictions(run: RunFolder, device: str | None = None) -> PredictionCac
         "computer": _computer(),
         "code": _CODE,
     }
-    return PredictionCache(project / "cache" / "embeddings", config.sam.cache_gb, plain(facts))
+    return PredictionCache(project / CACHE / EMBEDDINGS, config.sam.cache_gb, plain(facts))
 
 
 def unchanged(

@@ -92,18 +92,17 @@ def joined(
     }
 
 
-def load_networks(build: Callable[[], nn.Module], path: Path, kind: str) -> nn.Module:
+def load_networks(build: Callable[[], nn.Module], path: Path) -> nn.Module:
     """Load the network, the averaged networks, or the two passes that a checkpoint holds.
 
     Args:
         build: Builds one untrained network.
-        path: The checkpoint.
-        kind: What it must be.
+        path: The checkpoint of a specialist.
 
     Raises:
         WeightsError: When the file is missing, damaged, or of networks of other sizes.
     """
-    tensors = load_checkpoint(path, kind).tensors
+    tensors = load_checkpoint(path, "specialist").tensors
     names = {name.removeprefix(f"{_FIRST}.") for name in tensors}
     numbers = {name.split(".")[1] for name in names if name.startswith(f"{_NETWORKS}.")}
     network = AveragedNetworks([build() for _ in numbers]) if numbers else build()

@@ -21,13 +21,15 @@ LESIONS = "lesions"
 MASKS = "masks"
 RUNS = "runs"
 HISTORY = "history"
+CACHE = "cache"
+"""Anything in it may be deleted."""
 LABEL_SUFFIX = ".nii.gz"
 PROJECT_FILE = "project.json"
 PROJECT_REMEDY = "give the folder of a project, create one, or restore the file from a copy"
 REVIEWS = "reviews.jsonl"
 OWN_FILES = (PROJECT_FILE, REVIEWS)
 """Of a project, beside its folders."""
-OWN_FOLDERS = (LABELS, LESIONS, MASKS, RUNS, "cache")
+OWN_FOLDERS = (LABELS, LESIONS, MASKS, RUNS, CACHE)
 """Of a project, in which nothing but what it writes itself has a place."""
 MOST_LETTERS, MOST_LETTERS_OF_NAME = 4000, 255
 

@@ -23,6 +23,7 @@ from aslseg.project.project import (
 from aslseg.project.remote_run import open_remote_runs
 from aslseg.project.review import history
 from aslseg.project.run_folder import RunFolder, refuse_foreign_results, runs_of
+from aslseg.project.run_tables import round_number
 from aslseg.storage import copy_atomic, storage_errors
 from aslseg.targets import Target
 
@@ -251,7 +252,8 @@ def _knows(run: RunFolder, case: Case) -> bool:
     if run.state != "done":
         return True  # it may have begun with any case
     label = run.path / LABELS / f"{case.id}{LABEL_SUFFIX}"
-    return label.exists() or any(run.path.glob(f"round-*/predictions/{case.id}"))
+    numbers = map(round_number, run.path.glob("round-*"))
+    return label.exists() or any(run.predictions(number, case.id).exists() for number in numbers)
 
 
 def _refuse_running(project: Project) -> None:

@@ -15,13 +15,13 @@ from typing import Any
 from aslseg.data.images import digest_of_image, stamp_of
 from aslseg.errors import AslsegError, ImageError, ProjectError, as_typed_command
 from aslseg.events import Monitor
-from aslseg.project.case import Case
+from aslseg.project.case import CACHE, Case
 from aslseg.reading import read_object
 from aslseg.storage import write_json_atomic
 
 logger = logging.getLogger(__name__)
 
-PLACE = Path("cache", "images.json")
+PLACE = Path(CACHE, "images.json")
 
 
 def check_images(folder: Path, cases: Iterable[Case], monitor: Monitor | None = None) -> None:

@@ -343,7 +343,7 @@ def best_round(run: RunFolder) -> int:
 def runs_of(project_folder: Path) -> list[RunFolder]:
     """Return all runs of a project, the latest last; links that lead out of it are left out."""
     dated = []
-    for path in (project_folder / RUNS).glob("*/config.json"):
+    for path in (project_folder / RUNS).glob(f"*/{run_names.CONFIG}"):
         with suppress(AslsegError, OSError):
             dated.append((path.stat().st_mtime, run_named(project_folder, path.parent.name)))
     return [run for _, run in sorted(dated, key=lambda pair: (pair[0], pair[1].run_id))]

@@ -17,14 +17,14 @@ from aslseg.data.body_match import BodyDigest, BodyMatch, body_digest, matching_
 from aslseg.data.images import read_volume
 from aslseg.errors import AslsegError, as_typed_command, listed
 from aslseg.events import Monitor
-from aslseg.project.case import Case
+from aslseg.project.case import CACHE, Case
 from aslseg.project.patients import IN_WORDS
 from aslseg.project.project import Project
 from aslseg.storage import atomic_path
 
 logger = logging.getLogger(__name__)
 
-PLACE = Path("cache", "bodies")
+PLACE = Path(CACHE, "bodies")
 MOST_PAIRS = 4000
 """Compared when volumes are added, which takes a minute; 40 volumes have 780 pairs."""
 

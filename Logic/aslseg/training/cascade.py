@@ -292,9 +292,7 @@ def _first_pass(
     context: RunContext, plan: CascadeTrainingPlan, trainings: Sequence[_StageTraining]
 ) -> nn.Module:
     """Return the trained networks of a first pass, in evaluation mode."""
-    networks = [
-        load_networks(_builder(plan, one), one.paths[-1], "specialist") for one in trainings
-    ]
+    networks = [load_networks(_builder(plan, one), one.paths[-1]) for one in trainings]
     network = networks[0] if len(networks) == 1 else AveragedNetworks(networks)
     return network.to(context.device).eval()
 

@@ -122,16 +122,11 @@ def refuse_taken_file(images: Path, case_id: str) -> None:
 
 def make_phantom_project(folder: Path, cases: int, labelled: int, monitor: Monitor) -> Project:
     """Make a project of made-up patients in a folder; its data lies in the folder `data` within."""
-    from aslseg.data.phantom.dataset import write_phantom_dataset
-    from aslseg.project.create import create_project, select_cases
-    from aslseg.project.datasets import cases_from_folder
+    from aslseg.project.phantom_project import create_phantom_project
 
-    data = write_phantom_dataset(
-        folder / "data", cases=cases, labelled=labelled, validation=1, monitor=monitor
+    return create_phantom_project(
+        folder, folder / "data", cases=cases, labelled=labelled, validation=1, monitor=monitor
     )
-    found = cases_from_folder(data.images, data.labels)
-    chosen = select_cases(found, labelled=data.labelled, validation=data.validation)
-    return create_project(folder, chosen, preset="demo", monitor=monitor)
 
 
 def good_case_id(name: str) -> str:

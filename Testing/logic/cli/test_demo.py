@@ -58,7 +58,7 @@ def test_the_project_names_no_label_of_an_unlabelled_case(a_demo_project: Projec
 def test_a_second_demonstration_uses_the_project_that_is_there(
     a_demo_project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delattr("aslseg.cli.demo.write_phantom_dataset")
+    monkeypatch.delattr("aslseg.cli.demo.create_phantom_project")
     again = demo.demo_project(a_demo_project.folder.parent, Monitor())
     assert again.cases == a_demo_project.cases
 

@@ -37,8 +37,8 @@ def points(k: int, *places: tuple[float, float], positive: bool = True) -> Slice
 
 def test_a_point_that_is_not_in_the_lesion_is_told_of() -> None:
     session = a_session(
-        GrownSlice(2, SECTION & False, is_prompted=True),
-        GrownSlice(2, SECTION, is_prompted=True),  # the same slice again: this one counts
+        GrownSlice(2, SECTION & False),
+        GrownSlice(2, SECTION),  # the same slice again: this one counts
         GrowthEnd(3, "appearance"),
     )
     box = SlicePrompts(2, "tumour", box=BoxPrompt((3, 2, 7, 5)), points=(PointPrompt((4.5, 3.5)),))

@@ -49,7 +49,7 @@ def test_averaged_networks_come_back_from_one_file(tmp_path: Path) -> None:
     path = tmp_path / "both.safetensors"
     states = [Constant(p).state_dict() for p in (0.9, 0.3)]
     save_checkpoint(path, Checkpoint("specialist", joined(states)))
-    again = load_networks(lambda: Constant(0.5), path, "specialist")
+    again = load_networks(lambda: Constant(0.5), path)
     found = [network_of(again, n).state_dict()["logit"].sigmoid() for n in (0, 1)]
     torch.testing.assert_close(torch.stack(found), torch.tensor([0.9, 0.3]))
 
@@ -57,7 +57,7 @@ def test_averaged_networks_come_back_from_one_file(tmp_path: Path) -> None:
 def test_a_file_of_one_network_gives_that_network(tmp_path: Path) -> None:
     path = tmp_path / "one.safetensors"
     save_checkpoint(path, Checkpoint("specialist", Constant(0.9).state_dict()))
-    again = load_networks(lambda: Constant(0.5), path, "specialist")
+    again = load_networks(lambda: Constant(0.5), path)
     assert isinstance(again, Constant)
     assert network_of(again, 1) is again
 
@@ -67,7 +67,7 @@ def test_two_passes_come_back_from_one_file(tmp_path: Path, first: tuple[float, 
     path = tmp_path / "both.safetensors"
     *states, last = (Constant(p).state_dict() for p in (*first, 0.5))
     save_checkpoint(path, Checkpoint("specialist", joined(states, last)))
-    again = load_networks(lambda: Constant(0.1), path, "specialist")
+    again = load_networks(lambda: Constant(0.1), path)
     assert isinstance(again, TwoPasses)
     assert isinstance(again.first_pass, AveragedNetworks) == (len(first) > 1)
     assert count_networks(again) == len(first) + 1
@@ -82,4 +82,4 @@ def test_a_file_that_lacks_one_of_the_networks_is_refused(tmp_path: Path) -> Non
     del state["networks.0.logit"]
     save_checkpoint(path, Checkpoint("specialist", state))
     with pytest.raises(WeightsError, match="holds a network of other sizes"):
-        load_networks(lambda: Constant(0.5), path, "specialist")
+        load_networks(lambda: Constant(0.5), path)

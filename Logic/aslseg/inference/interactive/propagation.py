@@ -72,12 +72,10 @@ class GrownSlice:
     Attributes:
         slice_index: Which slice.
         mask: (H, W).
-        is_prompted: Whether a person prompted this slice.
     """
 
     slice_index: int
     mask: Mask
-    is_prompted: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,7 +204,7 @@ class _Growth:
         if not self.found[first].any():
             yield GrowthEnd(first, "prompt")
             return
-        yield GrownSlice(first, self.found[first], is_prompted=True)
+        yield GrownSlice(first, self.found[first])
         lesion = self._fill()
         others = [k for k in self.prompts if k not in self.found and not self._adds_only(k)]
         for k in others:
@@ -215,7 +213,7 @@ class _Growth:
             lesion = self._fill()
         lesion = self._with_points(lesion)
         if not np.array_equal(lesion.mask(first), self.found[first]):
-            yield GrownSlice(first, lesion.mask(first), is_prompted=True)
+            yield GrownSlice(first, lesion.mask(first))
         for step in (1, -1):
             yield from self._one_way(lesion, first, step)
 
@@ -224,7 +222,7 @@ class _Growth:
         for k in range(first + step, last + step, step):
             self.monitor.check()
             if lesion.mask(k).any():
-                yield GrownSlice(k, lesion.mask(k), is_prompted=k in self.prompts)
+                yield GrownSlice(k, lesion.mask(k))
         yield GrowthEnd(last + step, self._reason_to_end(lesion, last + step))
 
     def _reason_to_end(self, lesion: _Block, k: int) -> EndReason:
