@@ -131,7 +131,7 @@ class RunContext:
         return axial_labelmap(self.labels_in_file(case))
 
     def incomplete(self, case: Case) -> Mask | None:
-        """Return the slices of a case's axial grid that are not marked as complete, or None."""
+        """Return where a case is not complete, (D, H, W) on its axial grid, or None: nowhere."""
         return None if case.complete_slices is None else axial_incomplete(self.project, case)
 
     def labels_in_file(self, case: Case) -> Labelmap:

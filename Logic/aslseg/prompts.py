@@ -363,7 +363,7 @@ def _spread(depth: FloatArray, count: int) -> list[XY]:
 
 
 def mask_to_logits(mask: Mask) -> MaskLogits:
-    """Turn a mask into a mask prompt of +-`MASK_LOGIT`."""
+    """Turn a mask (H, W) into a mask prompt of +-`MASK_LOGIT`."""
     return MaskLogits(mask)
 
 
@@ -465,6 +465,11 @@ def propose_prompts(
 
     A parent target is proposed as its one cleaned body; targets inside of it from a lower threshold
     that favours recall, for SAM predicts nothing that is not proposed.
+
+    Args:
+        probabilities: (D, H, W) by target, on the axial grid.
+        targets: All targets.
+        settings: Of SAM and its prompts.
     """
     prompts: list[SlicePrompts] = []
     for name, mask in proposed_masks(probabilities, targets, settings).items():
@@ -475,7 +480,16 @@ def propose_prompts(
 def proposed_masks(
     probabilities: Mapping[str, Float32], targets: Sequence[Target], settings: SamConfig
 ) -> dict[str, Mask]:
-    """Return the masks that SAM is prompted with, by target."""
+    """Return the masks that SAM is prompted with, by target.
+
+    Args:
+        probabilities: (D, H, W) by target.
+        targets: All targets.
+        settings: From what probability on lesions are proposed.
+
+    Returns:
+        (D, H, W) by target.
+    """
     parents = {target.inside for target in targets}
     threshold = settings.prompts.proposal_threshold
     return {

@@ -158,6 +158,9 @@ class BenchmarkData:
     def unseen(self, case_id: str) -> Mask | None:
         """Return which voxels of a held-out case nobody looked at, as `truth` lies; None for none.
 
+        Returns:
+            (D, H, W), as the image's file has its voxels.
+
         Raises:
             ImageError: As `truth`.
         """

@@ -74,7 +74,11 @@ def box_of(
 
 
 def crop(array: NDArray[Scalar], box: BoundingBox) -> NDArray[Scalar]:
-    """Return the part of a (D, H, W) array that the box covers, without a copy."""
+    """Return the part of a (D, H, W) array that the box covers, without a copy.
+
+    Raises:
+        ValueError: When the box leaves the array.
+    """
     if any(last > size for last, size in zip(box.stop, array.shape, strict=True)):
         msg = f"Box {box.start} to {box.stop} leaves the array {array.shape}."
         raise ValueError(msg)
@@ -92,6 +96,9 @@ def uncrop(array: NDArray[Scalar], box: BoundingBox, shape: Shape3) -> NDArray[S
     Returns:
         A new array of `shape`, zero outside of the box; where it is large, these zeros take no
         memory.
+
+    Raises:
+        ValueError: When the array is not what the box holds.
     """
     if array.shape != box.shape:
         msg = f"Array {array.shape} is not what box {box.start} to {box.stop} holds."
@@ -111,6 +118,9 @@ def label_components(mask: Mask, connectivity: int = 3) -> tuple[NDArray[np.int3
 
     Returns:
         int32 array of the mask's shape with the values 0 (outside) and 1..n, and n.
+
+    Raises:
+        ValueError: When the connectivity is another number.
     """
     if connectivity not in (1, 2, 3):
         msg = f"connectivity must be 1, 2 or 3, got {connectivity}."
@@ -177,7 +187,18 @@ def parts_of(
 
 
 def keep_largest(mask: Mask, connectivity: int = 3) -> Mask:
-    """Keep the part with the most voxels; of equal ones, the first in reading order."""
+    """Keep the part with the most voxels; of equal ones, the first in reading order.
+
+    Args:
+        mask: (D, H, W) or (H, W).
+        connectivity: As for `label_components`.
+
+    Returns:
+        A new mask of the same shape.
+
+    Raises:
+        ValueError: As `label_components`.
+    """
     numbered, count = label_components(mask, connectivity)
     if count == 0:
         return np.zeros(mask.shape, np.bool_)
@@ -240,7 +261,14 @@ REACH_MM = 3.0
 
 
 def clean_parent(mask: Mask) -> Mask:
-    """Return the largest component of a mask, with its holes filled slice by slice."""
+    """Return the largest component of a mask, with its holes filled slice by slice.
+
+    Args:
+        mask: (D, H, W), on an axial grid.
+
+    Returns:
+        (D, H, W); `mask` itself where it is empty.
+    """
     box = box_of(mask)
     if box is None:
         return mask
@@ -265,7 +293,15 @@ def parent_mask(volume: Volume, name: str, probability: Float32) -> Mask:
 
 
 def within_reach(organ: Mask, volume: Volume) -> Mask:
-    """Return a mask widened in plane by `REACH_MM`: lesions may bulge out of their organ."""
+    """Return a mask widened in plane by `REACH_MM`: lesions may bulge out of their organ.
+
+    Args:
+        organ: (D, H, W).
+        volume: Whose voxels these are, for their spacing in mm.
+
+    Returns:
+        (D, H, W); `organ` itself where it is empty.
+    """
     spacing = min(volume.geometry.spacing_mm[1:])
     steps = min(max(1, round(REACH_MM / spacing)), sum(organ.shape[1:]))
     box = box_of(organ, margin_mm=steps)  # in voxels, as the spacing is not given

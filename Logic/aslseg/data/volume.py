@@ -172,6 +172,10 @@ def zeros(shape: tuple[int, ...], dtype: type[np.generic] = np.float32) -> NDArr
 
     A large array is mapped by itself: the system gives its pages as they are written and takes
     them back when it goes, however the allocator of the process is tuned.
+
+    Args:
+        shape: Of the array, such as (D, H, W).
+        dtype: Of its elements.
     """
     size = math.prod(shape) * np.dtype(dtype).itemsize
     if size < _LARGE_BYTES:

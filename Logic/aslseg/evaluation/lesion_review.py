@@ -151,7 +151,7 @@ def lesions_to_review(
         candidates: Of the run.
         lesions: Decisions that hold.
         targets: All targets.
-        predictions: Label maps of the run by source, for their agreement.
+        predictions: Label maps (D, H, W) of the run by source, for their agreement.
     """
     by_name = {target.name: target for target in targets}
     open_ones = [

@@ -74,7 +74,18 @@ class SurfaceDistances:
 
 
 def dice(predicted: Mask, truth: Mask) -> float:
-    """Twice the common voxels over the sum of both, in [0, 1]."""
+    """Twice the common voxels over the sum of both, in [0, 1].
+
+    Args:
+        predicted: Any shape.
+        truth: The same shape.
+
+    Returns:
+        1 where both are empty.
+
+    Raises:
+        ValueError: When the shapes differ.
+    """
     common, first, second = _counts(predicted, truth)
     return 1.0 if first + second == 0 else 2.0 * common / (first + second)
 
@@ -97,7 +108,18 @@ def least_agreement(
 
 
 def jaccard(predicted: Mask, truth: Mask) -> float:
-    """Common voxels over those of the union, in [0, 1]."""
+    """Common voxels over those of the union, in [0, 1].
+
+    Args:
+        predicted: Any shape.
+        truth: The same shape.
+
+    Returns:
+        1 where both are empty.
+
+    Raises:
+        ValueError: When the shapes differ.
+    """
     common, first, second = _counts(predicted, truth)
     return 1.0 if first + second == 0 else common / (first + second - common)
 
@@ -140,6 +162,9 @@ def detect_lesions(
         truth: (D, H, W).
         min_overlap: In (0, 1]. The default is ours; with it, a touch alone does not count.
         connectivity: See `label_components`.
+
+    Raises:
+        ValueError: When `min_overlap` is none, or the shapes differ.
     """
     if not 0.0 < min_overlap <= 1.0:
         msg = f"min_overlap must be in (0, 1], got {min_overlap}."

@@ -55,7 +55,8 @@ def write_labels(labelmap: Labelmap, targets: Sequence[Target], path: Path, igno
         labelmap: With the project's values.
         targets: All targets, in the order of the values that they get, from 1.
         path: Where to.
-        ignored: Voxels that get the value of nnU-Net's ignore label, the one after the targets'.
+        ignored: (D, H, W) voxels that get the value of nnU-Net's ignore label, which is the one
+            after the targets'.
     """
     labels = numbered_labels(labelmap.labels, targets)
     labels[ignored] = len(targets) + 1

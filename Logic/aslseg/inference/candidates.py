@@ -87,7 +87,7 @@ class Evidence:
 
     @property
     def proposal(self) -> Float32:
-        """The largest of the specialist's probability, SAM's, and the earlier weights' mean."""
+        """The largest of the specialist's probability, SAM's and the earlier mean, (D, H, W)."""
         largest: Float32 = self.specialist.copy()
         for part in _few_slices(largest):
             whole = largest[part]

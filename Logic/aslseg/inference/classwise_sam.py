@@ -142,7 +142,15 @@ CACHED_VOLUMES = 64
 
 
 def picture01(intensities: Tensor, *, has_parent: bool) -> Tensor:
-    """Return a stage's normalised intensities as a picture in [0, 1]."""
+    """Return a stage's normalised intensities as a picture in [0, 1].
+
+    Args:
+        intensities: Any shape, in deviations from the parent or, without one, from the body.
+        has_parent: Whether the stage lies inside of another.
+
+    Returns:
+        Of the same shape.
+    """
     reach = REACH[has_parent]
     return ((intensities + reach) / (2 * reach)).clamp(0, 1)
 

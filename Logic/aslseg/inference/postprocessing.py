@@ -174,7 +174,15 @@ def parts_touching(mask: Mask, beside: Mask, *, is_first: bool) -> Mask:
 
 
 def dilated_in_plane(body: Mask, k: int | None) -> Mask:
-    """Return where a body is in slice `k` or beside it (None: in any of its slices), widened."""
+    """Return where a body is in slice `k` or beside it (None: in any of its slices), widened.
+
+    Args:
+        body: (D, H, W).
+        k: Slice, or None.
+
+    Returns:
+        (H, W), widened by a pixel.
+    """
     part = body if k is None else body[max(k - 1, 0) : k + 2]
     widened: Mask = ndimage.binary_dilation(part.any(axis=0))
     return widened

@@ -165,7 +165,14 @@ class CoTraining(SSLMethod):
         return self.own.unlabelled_draws
 
     def labels(self, logits: Tensor) -> Tensor:
-        """Return hard labels of logits, without a gradient; as published, of all pixels."""
+        """Return hard labels of logits, without a gradient; as published, of all pixels.
+
+        Args:
+            logits: (B, C, *spatial).
+
+        Returns:
+            (B, *spatial) class numbers; with `confident`, `IGNORED` where they are in doubt.
+        """
         if not self.own.confident:
             return logits.detach().argmax(1)
         return confident_labels(logits.detach().softmax(1), self.settings)
@@ -226,7 +233,11 @@ class CoTraining(SSLMethod):
     def changed(
         self, labelled: Batch, unlabelled: Batch | None, generator: torch.Generator
     ) -> Tensor:
-        """Return all patches, labelled ones changed weakly and unlabelled ones strongly."""
+        """Return all patches, labelled ones changed weakly and unlabelled ones strongly.
+
+        Returns:
+            (B, C, *spatial), the labelled ones first.
+        """
         weak = self._with_holes(labelled.inputs, WEAK_HOLES, generator)
         if unlabelled is None:
             return weak

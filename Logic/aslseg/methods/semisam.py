@@ -329,7 +329,14 @@ def _equally(logits: Sequence[Tensor]) -> Tensor:
 
 
 def certainty(logits: Sequence[Tensor]) -> Tensor:
-    """Return |2 p - 1| of SAM's last probabilities: 0 where it is undecided, up to 1 (ours)."""
+    """Return |2 p - 1| of SAM's last probabilities: 0 where it is undecided, up to 1 (ours).
+
+    Args:
+        logits: (rows, columns) of SAM's mask, one after each click.
+
+    Returns:
+        (rows, columns).
+    """
     return (2 * logits[-1].sigmoid() - 1).abs()
 
 
@@ -338,6 +345,12 @@ def click_consistency(logits: Sequence[Tensor]) -> Tensor:
 
     Numbers between 0 and 1 have a variance of at most 1/4, so this is 1 where no click changed
     anything and 0 where the masks changed from one extreme to the other.
+
+    Args:
+        logits: (rows, columns) of SAM's mask, one after each click.
+
+    Returns:
+        (rows, columns).
     """
     return 1 - 4 * torch.stack(list(logits)).sigmoid().var(0, unbiased=False)
 

@@ -163,7 +163,14 @@ def fuse(
 
 
 def log_odds(probability: Tensor) -> Tensor:
-    """Return log(p / (1 - p)), clipped to +-4, within reach of a correction."""
+    """Return log(p / (1 - p)), clipped to +-4, within reach of a correction.
+
+    Args:
+        probability: Any shape, in [0, 1].
+
+    Returns:
+        Of the same shape, float32.
+    """
     limit = 1 / (1 + np.exp(LOGIT_LIMIT))
     return torch.logit(probability.float(), eps=float(limit))
 

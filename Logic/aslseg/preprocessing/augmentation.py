@@ -429,7 +429,15 @@ def sample_warp(shape: torch.Size, generator: torch.Generator, chance: float) ->
 
 
 def apply_warp(inputs: Tensor, warp: Warp) -> Tensor:
-    """Return the batch with its pixels moved; the border is repeated beyond the patch."""
+    """Return the batch with its pixels moved; the border is repeated beyond the patch.
+
+    Args:
+        inputs: (B, C, *spatial); the last two axes are moved.
+        warp: Of as many patches of this size.
+
+    Returns:
+        Of the same shape.
+    """
     batch, (height, width) = len(inputs), inputs.shape[-2:]
     rows = (torch.arange(height, device=inputs.device) * 2 + 1) / height - 1
     columns = (torch.arange(width, device=inputs.device) * 2 + 1) / width - 1

@@ -106,6 +106,9 @@ def centre_and_spread(voxels: NDArray[Any], organ_mask: Mask) -> tuple[float, fl
 
     Returns:
         Both in the unit of `voxels`; the spread is 1.4826 times the median absolute deviation.
+
+    Raises:
+        ValueError: When the shapes differ.
     """
     if organ_mask.shape != voxels.shape:
         msg = f"Voxels {voxels.shape} and mask {organ_mask.shape} must have one shape."

@@ -119,6 +119,9 @@ def incomplete_voxels(case: Case, geometry: Geometry) -> Mask | None:
 def axial_incomplete(project: Project, case: Case) -> Mask | None:
     """Return what `incomplete_voxels` does, on the axial grid of the case's image.
 
+    Returns:
+        (D, H, W) of the axial grid, or None where all slices are complete.
+
     Raises:
         ImageError: As `Project.geometry`.
     """

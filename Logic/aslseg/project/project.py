@@ -233,7 +233,7 @@ class Project(Settings):
         return with_masks(nothing, self.load_masks(case, geometry), self.targets, case.id)
 
     def load_masks(self, case: Case, geometry: Geometry | None = None) -> dict[str, Mask]:
-        """Read the given organ masks of a case, on the grid of its image, by target name.
+        """Read the given organ masks of a case by target name, (D, H, W) on the grid of its image.
 
         Args:
             case: The case.

@@ -204,7 +204,11 @@ class RunFolder:
         return read_cross_validation(self.round(number))
 
     def validation_of(self, number: int) -> float | None:
-        """Return the validation Dice of a finished round (NaN without cases); None of others."""
+        """Return the validation Dice of a finished round (NaN without cases); None of others.
+
+        Raises:
+            RunError: When its file is damaged.
+        """
         path = self.round(number) / run_names.ROUND
         if not path.exists():
             return None

@@ -105,7 +105,15 @@ class RemoteEngine:
     # -- trainings
 
     def train(self, request: Train, monitor: Monitor) -> Done:
-        """Start a run at the host, and follow it to its end."""
+        """Start a run at the host, and follow it to its end.
+
+        Raises:
+            RunError: When there is a run of that name, or it is none of a folder.
+            ProjectError: When the project has no labels to learn from.
+            HostError: When the host cannot be reached.
+            FailedError: When it failed there.
+            CancelledError: When it was cancelled; `LeftError` when it goes on.
+        """
         project = open_project(Path(request.project))
         project.require_labels()
         config = config_of(request.settings, project.preset)

@@ -44,8 +44,8 @@ def next_click(
     """Simulate the next click of a person who corrects a predicted mask.
 
     Args:
-        wanted: The true mask.
-        predicted: The latest prediction; empty before the first click.
+        wanted: (H, W) the true mask.
+        predicted: (H, W) the latest prediction; empty before the first click.
         number: How many clicks were made before this one.
         rng: Draws the pixel.
 
@@ -116,14 +116,14 @@ class ClickSequence:
 
     @property
     def predicted(self) -> Mask:
-        """The latest mask; empty before the first click."""
+        """The latest mask, (rows, columns); empty before the first click."""
         if not self.logits:
             return np.zeros(self.task.wanted.shape, np.bool_)
         mask: Mask = (self.logits[-1] > MASK_THRESHOLD).cpu().numpy()
         return mask
 
     def add(self, low_res: Tensor) -> None:
-        """Store SAM's logits after the latest click."""
+        """Store SAM's logits (4 h, 4 w) after the latest click."""
         self.low_res = low_res
         self.logits.append(logits_under(low_res, self.task))
 

@@ -90,6 +90,9 @@ def assemble_sam(sizes: ViTSizes | TinyViTSizes, input_size: int) -> nn.Module:
     Args:
         sizes: The encoder's numbers.
         input_size: Edge of the square input in pixels, a multiple of 16.
+
+    Raises:
+        ValueError: When the input size is no such multiple.
     """
     if input_size < PATCH or input_size % PATCH:
         msg = f"The input size of SAM must be a positive multiple of {PATCH}, got {input_size}."

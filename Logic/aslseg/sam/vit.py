@@ -121,9 +121,17 @@ def attend_plain(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
 
 
 def attend_fused(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-    """Return the same without a map of all pairs in memory, which a graphics card would wait for.
+    """Return what `attend_plain` does without a map of all pairs, which a card would wait for.
 
     Its kernel wants channels by eights: both get zeros, which leave their product as it is.
+
+    Args:
+        queries: (n, heads, tokens, c).
+        keys: (n, heads, tokens', c).
+        values: (n, heads, tokens', c').
+
+    Returns:
+        (n, heads, tokens, c').
     """
     missing = -queries.shape[-1] % 8
     queries, keys = F.pad(queries, (0, missing)), F.pad(keys, (0, missing))

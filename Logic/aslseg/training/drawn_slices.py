@@ -49,7 +49,7 @@ class DrawnSlices:
 
     @property
     def place_px(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """First and last row and column of the organs in all drawn slices."""
+        """First and last (row, column) in pixels of the organs in all drawn slices."""
         places = np.argwhere(self._organs.any(axis=0))
         return places.min(axis=0), places.max(axis=0)
 

@@ -94,7 +94,11 @@ class CaseCandidates:
     fills_parent: NDArray[np.bool_]
 
     def dice(self, accepted: NDArray[np.bool_]) -> float:
-        """Return the Dice of the specialist's label with the accepted candidates alone."""
+        """Return the Dice of the specialist's label with some candidates alone.
+
+        Args:
+            accepted: (candidates,) which ones.
+        """
         total = int(self.voxels[accepted].sum()) + self.all_true
         return 1.0 if total == 0 else 2 * int(self.true_voxels[accepted].sum()) / total
 

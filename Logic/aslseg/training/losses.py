@@ -53,6 +53,14 @@ def weighted_cross_entropy(logits: Tensor, target: Tensor, weight: Tensor | None
     """Return the cross entropy, averaged over voxels; weights scale elements of the batch.
 
     Ignored voxels count as zeros: a patch has the less weight, the less is known of it.
+
+    Args:
+        logits: (B, C, *spatial).
+        target: (B, *spatial) class numbers, or `IGNORED`.
+        weight: (B,) weight of each element of the batch.
+
+    Returns:
+        A scalar.
     """
     per_voxel = F.cross_entropy(logits, target, ignore_index=IGNORED, reduction="none")
     per_element = per_voxel.flatten(1).mean(1)
@@ -62,7 +70,16 @@ def weighted_cross_entropy(logits: Tensor, target: Tensor, weight: Tensor | None
 
 
 def supervised_loss(logits: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
-    """Return cross entropy plus soft Dice, the sum that all baselines here use."""
+    """Return cross entropy plus soft Dice, the sum that all baselines here use.
+
+    Args:
+        logits: (B, C, *spatial).
+        target: (B, *spatial) class numbers, or `IGNORED`.
+        weight: (B,) weight of each element of the batch.
+
+    Returns:
+        A scalar.
+    """
     logits = logits.float()
     return weighted_cross_entropy(logits, target, weight) + soft_dice_loss(
         logits.softmax(1), target, weight

@@ -206,7 +206,7 @@ SOFTNESS_PX = 1.0
 def synthetic_masks(
     labelled: LabelledVolume, targets: Sequence[Target], rng: np.random.Generator
 ) -> dict[str, Mask]:
-    """Return one synthetic pseudo-label: by target, the corrupted region."""
+    """Return one synthetic pseudo-label: by target the corrupted region, (D, H, W)."""
     regions = {t.name: region_mask(labelled.labels.labels, t, targets) for t in targets}
     everywhere = np.ones(labelled.labels.labels.shape, bool)
     spacing = labelled.volume.geometry.spacing_mm
@@ -224,7 +224,7 @@ def synthetic_masks(
 def pseudo_labels_of(
     labelled: LabelledVolume, targets: Sequence[Target], config: RunConfig
 ) -> list[dict[str, Float32]]:
-    """Return the synthetic pseudo-labels of a case, as soft probabilities by target."""
+    """Return the synthetic pseudo-labels of a case, soft probabilities (D, H, W) by target."""
     rng = np.random.default_rng([config.seed, 13, case_number(labelled.case_id)])
     return [
         soften(synthetic_masks(labelled, targets, rng)) for _ in range(config.adaptation.versions)
@@ -232,7 +232,7 @@ def pseudo_labels_of(
 
 
 def soften(masks: Mapping[str, Mask]) -> dict[str, Float32]:
-    """Turn masks into probabilities in [0.02, 0.98] that are soft at the boundary."""
+    """Turn masks (D, H, W) into probabilities in [0.02, 0.98] that are soft at the boundary."""
     blur = (0.0, SOFTNESS_PX, SOFTNESS_PX)
     return {
         name: ndimage.gaussian_filter(mask.astype(np.float32), blur).clip(0.02, 0.98)

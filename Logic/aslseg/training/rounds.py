@@ -151,7 +151,12 @@ def finish_round(
 
 
 def restore_outcome(context: RunContext, number: int) -> RoundOutcome:
-    """Return the outcome of a finished round, less cases labelled or rejected since then."""
+    """Return the outcome of a finished round, less cases labelled or rejected since then.
+
+    Raises:
+        RunError: When its table is absent or damaged.
+        WeightsError: When its networks are missing or damaged.
+    """
     folder = context.folder.round(number)
     table = folder / run_names.RELIABILITY
     if not table.exists():

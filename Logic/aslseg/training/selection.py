@@ -111,7 +111,7 @@ class Decision:
 
 
 def agreement(first: Mask, second: Mask) -> float | None:
-    """Return the Dice of two masks; None where both are empty."""
+    """Return the Dice of two masks of one shape; None where both are empty."""
     return dice(first, second) if first.any() or second.any() else None
 
 
@@ -267,7 +267,16 @@ def doubtful_labels(
 def zones_in_file(
     classified: ClassifiedCandidates, which: NDArray[np.bool_], like: Labelmap
 ) -> Mask:
-    """Return the zones of some candidates on the voxels of a label map as it is stored."""
+    """Return the zones of some candidates on the voxels of a label map as it is stored.
+
+    Args:
+        classified: On the axial grid.
+        which: (candidates,) which ones.
+        like: The label map, as its file has it.
+
+    Returns:
+        (D, H, W) of `like`.
+    """
     back = to_axial(like.geometry).inverse
     return np.ascontiguousarray(back.array(classified.zones_of(which)))
 

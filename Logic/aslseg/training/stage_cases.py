@@ -288,7 +288,17 @@ def _unlabelled(
 
 
 def degraded_parents(true: Mask, volume: Volume, case_id: str, seed: int) -> list[Mask]:
-    """Return the true mask with parts added, and the true mask dilated."""
+    """Return the true mask with parts added, and the true mask dilated.
+
+    Args:
+        true: (D, H, W), on the volume's axial grid.
+        volume: The image, for its spacing in mm.
+        case_id: Of the case.
+        seed: Of the run.
+
+    Returns:
+        Two masks (D, H, W).
+    """
     rng = np.random.default_rng([seed, 23, case_number(case_id)])
     spacing = volume.geometry.spacing_mm
     near = apply_corruption(true, MaskCorruption((MaskError.DILATED,), NEAR_MM, 0), spacing, true)
@@ -333,7 +343,11 @@ def parent_masks_of(
 def predict_parent(
     volume: Volume, networks: Mapping[str, nn.Module], context: RunContext, goal: CascadeStage
 ) -> Mask | None:
-    """Return the given mask of a stage's parent, else the predicted one; None without a parent."""
+    """Return the given mask of a stage's parent, else the predicted one; None without a parent.
+
+    Returns:
+        (D, H, W) on the volume's axial grid.
+    """
     parent = None
     for stage in _path_to(goal, context):
         inside = _next_parent(stage, goal, context)

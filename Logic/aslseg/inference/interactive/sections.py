@@ -83,6 +83,13 @@ class Appearance:
 
         It falls again where a voxel is as far beyond the inside as that is from the outside: fat in
         a liver is no lesion though it is darker than both.
+
+        Args:
+            values_hu: Any shape, in HU.
+            most: Bound of what is returned.
+
+        Returns:
+            Of the same shape.
         """
         between_hu = self.inside_hu - self.outside_hu
         if between_hu == 0:

@@ -23,7 +23,7 @@ from aslseg.training.trainer import OptimizerSpec
 
 @dataclass(frozen=True, slots=True)
 class LossTerms:
-    """The parts of a step's loss; the whole is their sum, weights included.
+    """The parts of a step's loss, scalars; the whole is their sum, weights included.
 
     Attributes:
         supervised: On labelled patches.
@@ -119,7 +119,17 @@ class SSLMethod(nn.Module):
     def auxiliary_terms(
         self, probability: Tensor, batch: Batch | None, step: int, generator: torch.Generator
     ) -> dict[str, Tensor]:
-        """Return the auxiliary losses of the student's probabilities, by name."""
+        """Return the auxiliary losses of the student's probabilities, by name.
+
+        Args:
+            probability: (B, C, *spatial) of the student.
+            batch: The patches; None without any.
+            step: Of the training.
+            generator: Source of randomness.
+
+        Returns:
+            Scalars by name.
+        """
         if batch is None:
             return {}
         return {
@@ -155,7 +165,7 @@ class SSLMethod(nn.Module):
         return torch.cat([apply_intensity(inputs[:, :images], change), inputs[:, images:]], 1)
 
     def noisy(self, inputs: Tensor, generator: torch.Generator) -> Tensor:
-        """Return the inputs with the teacher's noise: normal, clipped at two deviations."""
+        """Return inputs (B, C, *spatial) with noise: normal, clipped at two deviations."""
         images = image_channels(self.settings)
         sd = self.settings.teacher_noise
         noise = torch.randn(inputs[:, :images].shape, generator=generator) * sd
@@ -183,13 +193,13 @@ class SSLMethod(nn.Module):
         return found
 
     def on_labelled(self, network: nn.Module, batch: Batch) -> Tensor:
-        """Return the supervised loss of a network on labelled patches, changed as drawn."""
+        """Return the supervised loss of a network on labelled patches, a scalar."""
         logits = self.logits(network, batch.inputs)
         return supervised_loss(logits, batch.classes, batch.weight)
 
 
 def both_inputs(labelled: Batch, unlabelled: Batch | None) -> Tensor:
-    """Stack labelled and unlabelled patches, in this order."""
+    """Stack labelled and unlabelled patches, in this order: (B, C, *spatial)."""
     if unlabelled is None:
         return labelled.inputs
     return torch.cat([labelled.inputs, unlabelled.inputs])

@@ -84,7 +84,12 @@ class BidirectionalCopyPaste(SSLMethod):
         update_average(self.average, self.student, decay)
 
     def pretraining_loss(self, labelled: Batch, region: Tensor) -> LossTerms:
-        """Return the loss of labelled patches with a box of the next one in each."""
+        """Return the loss of labelled patches with a box of the next one in each.
+
+        Args:
+            labelled: The patches.
+            region: Bool of the spatial shape, where the box is.
+        """
         inputs, classes, weight = (
             values.roll(1, 0) for values in (labelled.inputs, labelled.classes, labelled.weight)
         )

@@ -47,6 +47,13 @@ class CrossPseudoSupervision(SSLMethod):
 
         Published is the cross entropy to all of them; `unlabelled_loss=confident` takes cross
         entropy plus Dice to the confident ones (ours).
+
+        Args:
+            logits: (B, C, *spatial).
+            other: (B, C, *spatial).
+
+        Returns:
+            A scalar.
         """
         if not len(logits):
             return logits.sum()

@@ -44,7 +44,16 @@ class MeanTeacher(SSLMethod):
     def teacher(
         self, inputs: Tensor, step: int, generator: torch.Generator
     ) -> tuple[Tensor, Tensor | None]:
-        """Return the teacher's probabilities on noisy inputs, and no mask."""
+        """Return the teacher's probabilities on noisy inputs, and no mask.
+
+        Args:
+            inputs: (B, C, *spatial).
+            step: Of the training.
+            generator: Source of randomness.
+
+        Returns:
+            (B, classes, *spatial), and None.
+        """
         self.average.train()
         return self.average(self.noisy(inputs, generator)).float().softmax(1), None
 

@@ -67,6 +67,13 @@ def confident_loss(logits: Tensor, labels: Tensor) -> Tensor:
 
     Early on no label of a target is confident. Dice of a class without a voxel would then train
     the student to find none of it anywhere (ours).
+
+    Args:
+        logits: (B, C, *spatial).
+        labels: (B, *spatial) class numbers, or `IGNORED`.
+
+    Returns:
+        A scalar.
     """
     logits = logits.float()
     dice = soft_dice_loss(logits.softmax(1), labels, absent=False)

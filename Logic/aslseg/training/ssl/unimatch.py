@@ -52,6 +52,13 @@ class UniMatch(SSLMethod):
 
         The release's supervised term is half of CE + Dice and its unlabelled one is Dice, so next
         to our whole CE + Dice its Dice counts twice.
+
+        Args:
+            logits: (B, C, *spatial).
+            labels: (B, *spatial) class numbers, or `IGNORED`.
+
+        Returns:
+            A scalar.
         """
         if self.settings.unlabelled_loss == "confident":
             return confident_loss(logits, labels)
