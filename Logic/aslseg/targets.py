@@ -66,7 +66,8 @@ def cascade_stages(targets: Sequence[Target]) -> tuple[CascadeStage, ...]:
     """Group the targets into stages, parents first.
 
     Raises:
-        ConfigError: When names or values repeat, a parent is unknown, or parents form a loop.
+        ConfigError: When names or values repeat, a parent is unknown, parents form a loop, or two
+            stages would have one name.
     """
     _check(targets)
     stages: list[CascadeStage] = []
@@ -83,7 +84,24 @@ def cascade_stages(targets: Sequence[Target]) -> tuple[CascadeStage, ...]:
     if lost:
         msg = f"Target '{lost[0]}' lies inside itself through its parents; correct 'inside'."
         raise ConfigError(msg)
+    _refuse_same_names(stages)
     return tuple(stages)
+
+
+def _refuse_same_names(stages: Sequence[CascadeStage]) -> None:
+    """Refuse two stages whose networks would be one file, on any system."""
+    known: dict[str, CascadeStage] = {}
+    for stage in stages:
+        other = known.setdefault(stage.name.casefold(), stage)
+        if other is not stage:
+            first, second = (
+                " and ".join(f"'{target.name}'" for target in one.targets) for one in (other, stage)
+            )
+            msg = (
+                f"The networks of {first} and of {second} would have one file, for their names "
+                "differ in nothing that file names tell apart; rename one of these targets."
+            )
+            raise ConfigError(msg)
 
 
 def is_given(stage: CascadeStage, given: Collection[str]) -> bool:

@@ -10,6 +10,7 @@ from aslseg.targets import LIVER_TARGETS, CascadeStage, Target, cascade_stages
 LIVER, TUMOUR = LIVER_TARGETS
 SPLEEN = Target(name="spleen", value=3)
 VESSEL = Target(name="hepatic vessel", value=4, inside="liver")
+CYST = Target(name="cyst 1", value=6, inside="liver")
 NECROSIS = Target(name="necrosis", value=5, inside="tumour")
 
 
@@ -59,6 +60,16 @@ A, B = Target(name="a", value=1, inside="b"), Target(name="b", value=2, inside="
         pytest.param([LIVER, Target(name="spleen", value=1)], "must differ", id="one value twice"),
         pytest.param([TUMOUR], "'tumour' lies inside 'liver', which is no target", id="unknown"),
         pytest.param([A, B], "'a' lies inside itself", id="a loop"),
+        pytest.param(
+            [
+                LIVER,
+                SPLEEN,
+                CYST,
+                CYST.model_copy(update={"name": "Cyst_1", "value": 7, "inside": "spleen"}),
+            ],
+            "'cyst 1' and of 'Cyst_1' would have one file",
+            id="one file of networks",
+        ),
         pytest.param([LIVER, Target(name="x", value=9, inside="x")], "'x' lies inside", id="self"),
     ],
 )

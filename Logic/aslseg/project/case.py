@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -183,15 +184,23 @@ def resolved_image(folder: Path, case: Case) -> Path:
     return Path(os.path.normpath(folder.resolve() / case.image))
 
 
+def name_key(name: str) -> str:
+    """Return what names have in common that are one file on some systems.
+
+    They may differ in case, and in whether an accent is a character of its own.
+    """
+    return unicodedata.normalize("NFC", name).lower()
+
+
 def refuse_same_ids(cases: Sequence[CaseFiles]) -> None:
-    """Refuse two images under one name; names that differ in case only are one on some systems.
+    """Refuse two images under one name, as `name_key` compares them.
 
     Raises:
         ProjectError: Naming both files.
     """
     seen: dict[str, CaseFiles] = {}
     for case in cases:
-        other = seen.setdefault(case.id.lower(), case)
+        other = seen.setdefault(name_key(case.id), case)
         if other is not case:
             msg = (
                 f"{other.image} and {case.image} both give the case name '{case.id}'; rename one "

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aslseg.errors import ProjectError, refuse_unknown, short
-from aslseg.project.case import LABEL_SUFFIX, LABELS, Case
+from aslseg.project.case import LABEL_SUFFIX, LABELS, Case, name_key
 from aslseg.project.drawn import keep_drawn, setting_aside
 from aslseg.project.lock import changing
 from aslseg.project.project import (
@@ -172,8 +172,8 @@ def _styled(target: Target, colors: Mapping[str, str], terminologies: Mapping[st
 
 
 def _renamed(project: Project, case: Case, name: str) -> Case:
-    others = {other.id.lower() for other in project.cases if other is not case}
-    if name.lower() in others:
+    others = {name_key(other.id) for other in project.cases if other is not case}
+    if name_key(name) in others:
         msg = f"{project.folder} has a case '{short(name)}' already; choose another name."
         raise ProjectError(msg)
     own = case.patient == case.id and not any(

@@ -13,7 +13,7 @@ from pathlib import Path
 from aslseg.data.dicom import is_dicom_folder
 from aslseg.data.images import stem_of, suffix_of
 from aslseg.errors import ProjectError, listed
-from aslseg.project.case import OWN_FOLDERS, PROJECT_FILE, CaseFiles
+from aslseg.project.case import OWN_FOLDERS, PROJECT_FILE, CaseFiles, name_key
 from aslseg.targets import Target
 
 _IMAGE = "image|images|img|volume|vol|scan|ct|mr|mri"
@@ -148,10 +148,10 @@ def unpaired_in_words(label: Path, folder: Path | None = None) -> str:
 
 def _apart(cases: Sequence[CaseFiles]) -> list[CaseFiles]:
     """Name images by their whole names where a shorter one fits several: p1_ct and p1_mr."""
-    short = Counter(case.id.lower() for case in cases)
+    short = Counter(name_key(case.id) for case in cases)
     return [
         replace(case, id=as_name(stem_of(case.image)))
-        if short[case.id.lower()] > 1 and case.id == _case_id(case.image)
+        if short[name_key(case.id)] > 1 and case.id == _case_id(case.image)
         else case
         for case in cases
     ]
@@ -332,11 +332,12 @@ def labels_by_case(images: Mapping[str, Path], labels: Sequence[Path]) -> dict[s
 
 
 def _image_key(path: Path) -> str:
-    return _IMAGE_START.sub("", _IMAGE_END.sub("", stem_of(path))).lower()
+    return name_key(_IMAGE_START.sub("", _IMAGE_END.sub("", stem_of(path))))
 
 
 def _label_key(path: Path) -> str:
-    return _IMAGE_START.sub("", _LABEL_START.sub("", _LABEL_END.sub("", stem_of(path)))).lower()
+    stem = _LABEL_START.sub("", _LABEL_END.sub("", stem_of(path)))
+    return name_key(_IMAGE_START.sub("", stem))
 
 
 def _case_id(path: Path) -> str:

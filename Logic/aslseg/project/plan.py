@@ -18,7 +18,7 @@ from pydantic import TypeAdapter, ValidationError
 from aslseg.data.geometry import require_fit
 from aslseg.errors import ImageError, ProjectError, short
 from aslseg.events import Monitor
-from aslseg.project.case import PROJECT_FILE, CaseFiles, CaseId
+from aslseg.project.case import PROJECT_FILE, CaseFiles, CaseId, name_key
 from aslseg.project.create import add_cases, create_project
 from aslseg.project.datasets import find_cases
 from aslseg.project.edit import restyle_targets
@@ -362,13 +362,13 @@ def is_case_id(name: str) -> bool:
 def _repeated_cases(plan: Plan) -> list[Problem]:
     """Refuse two cases of one name, volume or label map; also with those of the project."""
     project = plan.project
-    ids = Counter(case.id.lower() for case in plan.cases)
-    ids.update(case.id.lower() for case in (project.cases if project else ()))
+    ids = Counter(name_key(case.id) for case in plan.cases)
+    ids.update(name_key(case.id) for case in (project.cases if project else ()))
     images = Counter(case.image for case in plan.cases)
     labels = Counter(case.label for case in plan.cases if case.label is not None)
     found = []
     for row, case in enumerate(plan.cases):
-        if ids[case.id.lower()] > 1:
+        if ids[name_key(case.id)] > 1:
             message = f"Two cases have the name '{short(case.id)}'; rename one, or leave it out."
             found.append(Problem("case", message, row, "name"))
         if images[case.image] > 1:

@@ -32,6 +32,7 @@ from aslseg.project.case import (
     PROJECT_REMEDY,
     Case,
     Split,
+    name_key,
     nothing_counts,
     resolved_image,
 )
@@ -76,10 +77,9 @@ class Project(Settings):
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Project:
-        # File names that differ in case only are one file on some systems.
-        _refuse_repeated("case id", (case.id.lower() for case in self.cases))
+        _refuse_repeated("case id", (name_key(case.id) for case in self.cases))
         labels = [case.label for case in self.cases if case.label is not None]
-        _refuse_repeated("label map", (label.as_posix().lower() for label in labels))
+        _refuse_repeated("label map", (name_key(label.as_posix()) for label in labels))
         _refuse_repeated("target", (target.name for target in self.targets))
         _refuse_repeated("target value", (target.value for target in self.targets))
         return self

@@ -55,6 +55,12 @@ def names(cases: list[CaseFiles]) -> list[tuple[str, str, str | None]]:
     [
         pytest.param(["a.nii.gz"], ["a.nii.gz"], [("a", "a.nii.gz", "a.nii.gz")], id="same name"),
         pytest.param(
+            ["jose\u0301.nii", "x.nii"],
+            ["Jos\u00e9.nii"],
+            [("jose-0c06649e", "jose\u0301.nii", "Jos\u00e9.nii"), ("x", "x.nii", None)],
+            id="accents written in two ways",
+        ),
+        pytest.param(
             ["b.nii.gz", "a.nrrd"],
             ["a.mha"],
             [("a", "a.nrrd", "a.mha"), ("b", "b.nii.gz", None)],

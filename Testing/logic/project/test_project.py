@@ -498,6 +498,11 @@ CASE = {"id": "a", "image": "a.nii.gz", "status": "labelled"}
         pytest.param(
             {"cases": [{"id": n, "image": "i.nii"} for n in ("a", "a")]}, "'a' occurs twi", id="id"
         ),
+        pytest.param(
+            {"cases": [{"id": n, "image": "i.nii"} for n in ("jos\u00e9", "jose\u0301")]},
+            "'jos\u00e9' occurs twice",
+            id="accent",
+        ),
         pytest.param({"cases": [{"id": "a"}]}, r"cases\.0\.image", id="no image"),
         pytest.param({"colour": "red"}, "colour", id="unknown key"),
         pytest.param({"targets": []}, "targets", id="no target"),
