@@ -35,6 +35,7 @@ from aslseg.inference.prediction_cache import (
     unchanged,
 )
 from aslseg.leftovers import sweep
+from aslseg.project.case import name_key
 from aslseg.project.organ_masks import find_organ_masks, volume_with_organs
 from aslseg.project.pairing import (
     label_maps_in,
@@ -193,6 +194,7 @@ def segment_folder(
 def _named(images: Path | Sequence[Path], output: Path) -> dict[str, Path]:
     """Find the volumes, by the name of their label map."""
     found: dict[str, Path] = {}
+    keys: dict[str, Path] = {}
     for path in _listed(images):
         if not path.exists():
             msg = f"{path} does not exist; give the path of an image or of a folder of images."
@@ -207,10 +209,11 @@ def _named(images: Path | Sequence[Path], output: Path) -> dict[str, Path]:
             if image.resolve().parent == output.resolve():
                 msg = f"{image} lies where label maps shall go; choose another folder for these."
                 raise ImageError(msg)
-            other = found.setdefault(stem_of(image), image)
+            other = keys.setdefault(name_key(stem_of(image)), image)
             if other != image:
                 msg = f"{other} and {image} have the same name; segment them into two folders."
                 raise ImageError(msg)
+            found[stem_of(image)] = image
     return found
 
 

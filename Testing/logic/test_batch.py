@@ -401,6 +401,7 @@ def test_tables_that_are_lost_are_made_again(
     ("spoil", "words"),
     [
         pytest.param("twin", "have the same name", id="one name twice"),
+        pytest.param("case", "have the same name", id="names that differ in case"),
         pytest.param("none", "holds no image", id="an empty folder"),
         pytest.param("same", "lies where label maps shall go", id="the folder of the images"),
         pytest.param("lost", "does not exist", id="no folder"),
@@ -412,6 +413,8 @@ def test_folders_that_cannot_be_used_are_told_before_any_work(
     images, output = ct, tmp_path / "out"
     if spoil == "twin":
         shutil.copy(ct / "p1.nii.gz", ct / "p1.nii")
+    if spoil == "case":
+        shutil.copy(ct / "p1.nii.gz", ct / "P1.nii")
     if spoil == "none":
         images = tmp_path / "empty"
         images.mkdir()

@@ -32,6 +32,7 @@ from aslseg.export.origin import (
 )
 from aslseg.export.staging import check_place
 from aslseg.export.tables import CASE_COLUMNS, CASES, LESIONS, Row, measured_rows, write_tables
+from aslseg.project.case import name_key
 from aslseg.project.project import Project
 from aslseg.project.run_folder import RunFolder
 from aslseg.project.run_tables import read_table
@@ -271,10 +272,10 @@ def _refuse_shared(
 ) -> None:
     """Refuse volumes that would be written to one file, as `a` with `a.specialist` would."""
     kept = [name for name in earlier if name not in volumes]
-    owners = {file: name for name in kept for file in earlier[name].files}
+    owners = {name_key(file): name for name in kept for file in earlier[name].files}
     for volume in volumes:
         for file in _files(volume, predictions=predictions):
-            owner = owners.setdefault(file, volume)
+            owner = owners.setdefault(name_key(file), volume)
             if owner != volume:
                 msg = (
                     f"{owner} and {volume} would both be written to {file}; rename one of the "
