@@ -130,15 +130,15 @@ def show_table(
     output.print(table)
 
 
-def show_dice(run: RunRecord, targets: Sequence[Target], split: str = "validation") -> None:
-    """Write the table of mean Dice by round and source, and which round the label maps are of."""
+def show_dice(run: RunRecord, targets: Sequence[Target]) -> None:
+    """Write the mean Dice on validation volumes by round and source, and which round is kept."""
     mark = "" if run.has_sam else " - RUN WITHOUT SAM"
     lesions = [target.name for target in lesion_targets(targets) if target.name in run.targets]
-    rows = [row for source in run.sources if (row := _dice_row(run, source, split, lesions))]
+    rows = [row for source in run.sources if (row := _dice_row(run, source, lesions))]
     if rows:
-        _show_dice_rows(run, rows, lesions, f"Dice on {split} volumes, mean and spread{mark}")
+        _show_dice_rows(run, rows, lesions, f"Dice on validation volumes, mean and spread{mark}")
     else:
-        tell(f"No {split} volume has been scored{mark}.")
+        tell(f"No validation volume has been scored{mark}.")
     if kept := kept_round(run):
         tell(kept)
 
@@ -155,16 +155,14 @@ def _show_dice_rows(
         tell(f"found: of the true parts of {names}; false: parts that are none, per volume.")
 
 
-def _dice_row(
-    run: RunRecord, source: tuple[int, str], split: str, lesions: Sequence[str]
-) -> list[str]:
+def _dice_row(run: RunRecord, source: tuple[int, str], lesions: Sequence[str]) -> list[str]:
     cells, cases = list[str](), 0
     for target in run.targets:
         scores = [
             score
             for score in run.scores
             if (score.round, score.source) == source
-            and (score.target, score.split) == (target, split)
+            and (score.target, score.split) == (target, "validation")
         ]
         mean = mean_dice(scores)
         cases = max(cases, mean.count)

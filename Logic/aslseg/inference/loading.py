@@ -410,12 +410,7 @@ def load_round(context: RunContext, folder: Path) -> Ensemble:
 
 
 def context_of(
-    project: Project,
-    run: RunFolder,
-    monitor: Monitor,
-    cache: Path | None = None,
-    *,
-    device: str | None = None,
+    project: Project, run: RunFolder, monitor: Monitor, *, device: str | None = None
 ) -> RunContext:
     """Return the context of a run on the device of its settings, or on another one.
 
@@ -426,7 +421,7 @@ def context_of(
     if device is not None:
         config = config.model_copy(update={"device": device})
     chosen = choose_device(config.device).torch_device
-    return RunContext(project, config, run, chosen, monitor, cache)
+    return RunContext(project, config, run, chosen, monitor)
 
 
 def load_ensemble(

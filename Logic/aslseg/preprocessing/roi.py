@@ -133,9 +133,9 @@ def to_volume(probability: Float32 | Sequence[Float32], roi: Roi) -> Float32:
     return result
 
 
-def from_volume(values: NDArray[np.generic], roi: Roi, how: str = "linear") -> Float32:
+def from_volume(values: NDArray[np.generic], roi: Roi) -> Float32:
     """Resample an array on the volume's voxels to an ROI: (D, H, W) -> (d, h, w) float32."""
-    return resample(roi.turn.array(values)[roi.box.slices], roi.image.shape, how)
+    return resample(roi.turn.array(values)[roi.box.slices], roi.image.shape, "linear")
 
 
 def _as_float(values: NDArray[Any]) -> Float32:
