@@ -27,7 +27,7 @@ from aslseg.cli.planned import left_out, show_plan, tell_notes
 from aslseg.cli.progress import watched
 from aslseg.errors import as_typed_command
 from aslseg.project.case import MASKS, Case
-from aslseg.project.patients import IN_WORDS
+from aslseg.project.patients import IN_WORDS, alike_patients
 from aslseg.project.project import Project
 from aslseg.targets import Target, as_typed
 
@@ -257,6 +257,8 @@ def patients(
         rows.setdefault(case.patient, []).append(f"{case.id} ({IN_WORDS[case.split]})")
     lines = [[name, ", ".join(volumes)] for name, volumes in rows.items()]
     show_table(f"{len(rows)} patients", ["patient", "volumes"], lines, words=2)
+    for note in alike_patients(opened.cases):
+        tell(note)
     if compare:
         _compare(opened)
 

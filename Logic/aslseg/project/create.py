@@ -33,6 +33,7 @@ from aslseg.project.empty_labels import (
 from aslseg.project.image_digests import remember
 from aslseg.project.lock import LOCK, changing
 from aslseg.project.patients import (
+    alike_patients,
     hashed_patient,
     is_hashed,
     or_of_dicom,
@@ -232,7 +233,7 @@ def _warn_of_windows(project: Project, staged: Sequence[StagedCase], monitor: Mo
 
 
 def _warn_of_patients(project: Project, staged: Sequence[StagedCase], monitor: Monitor) -> None:
-    """Say who is both labelled and unlabelled, and which volumes look like one patient."""
+    """Say who is both labelled and unlabelled, and which names or volumes may be of one patient."""
     bodies = {one.case.id: one.body for one in staged}
     keep_bodies(project, bodies)
     try:
@@ -241,7 +242,8 @@ def _warn_of_patients(project: Project, staged: Sequence[StagedCase], monitor: M
         again = as_typed_command("aslseg", "patients", project.folder, "--compare")
         matches, notes = [], [f"Looking for volumes of one patient was stopped; to go on: {again}"]
     found = [similar_in_words(match, project) for match in matches]
-    for note in (*notes, *repeated_patients(project.cases), *found):
+    said = (*repeated_patients(project.cases), *alike_patients(project.cases))
+    for note in (*notes, *said, *found):
         monitor.warn(note)
 
 

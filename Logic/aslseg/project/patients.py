@@ -14,7 +14,7 @@ from pathlib import Path
 
 from aslseg.data.dicom import patient_id_of
 from aslseg.errors import ProjectError, refuse_unknown, short
-from aslseg.project.case import Case, CaseFiles, Split
+from aslseg.project.case import Case, CaseFiles, Split, name_key
 from aslseg.reading import read_table
 
 IN_WORDS: dict[Split, str] = {
@@ -72,6 +72,26 @@ def repeated_patients(cases: Sequence[Case]) -> list[str]:
         for case in cases
         if case.split == "train" and case.label is None and case.patient in labelled
     ]
+
+
+def alike_patients(cases: Iterable[Case]) -> list[str]:
+    """Say which patients count as two and may be one, as `name_key` compares names.
+
+    Returns:
+        A sentence for each pair.
+    """
+    known: dict[str, Case] = {}
+    alike: dict[str, str] = {}
+    for case in cases:
+        other = known.setdefault(name_key(case.patient), case)
+        if other.patient != case.patient:
+            alike[case.patient] = (
+                f"The patients '{other.patient}' (of {other.id}) and '{case.patient}' (of "
+                f"{case.id}) count as two, though their names differ in case or accents alone: one "
+                "may be learnt from and the other checked on. If they are one, give both one name "
+                f"(--patient {case.id}={other.patient})."
+            )
+    return list(alike.values())
 
 
 def whose(case: Case | CaseFiles) -> str:

@@ -22,6 +22,7 @@ from aslseg.project.patients import (
 )
 from aslseg.project.project import Project, open_project
 from aslseg.project.roles import assign, volumes_of_same_patient
+from command_line import aslseg
 from dicom_slices import write_slice
 from tiny_project import a_patient, write_patients
 
@@ -49,6 +50,22 @@ def project(tmp_path: Path, files: list[CaseFiles]) -> Project:
     """c0 and c2 are of patient p; c0 is labelled, c2 is not, c5 is for validation."""
     chosen = select_cases(files, labelled=["c0", "c1"], validation=["c5"])
     return create_project(tmp_path / "project", with_patients(chosen, {"c0": "p", "c2": "p"}))
+
+
+def test_patients_whose_names_differ_in_case_alone_are_named(
+    tmp_path: Path, files: list[CaseFiles]
+) -> None:
+    told: list[Event] = []
+    named = with_patients(files[:3], {"c0": "Jos\u00e9", "c1": "jose\u0301", "c2": "Jose"})
+    chosen = select_cases(named, labelled=["c0"], validation=["c1"])
+    project = create_project(tmp_path / "project", chosen, monitor=Monitor(told.append))
+    notes = [one.message for one in told if isinstance(one, Notice)]
+    words = "(of c0) and 'jose\u0301' (of c1) count as two"
+    assert [words in note for note in notes if "count as two" in note] == [True]
+    shown = aslseg("patients", project.folder)
+    assert (shown.exit_code, "count as two" in shown.output) == (0, True)
+    one = aslseg("patients", project.folder, "--patient", "c1=Jos\u00e9", "--split", "c1=train")
+    assert (one.exit_code, "count as two" in one.output) == (0, False)
 
 
 def a_series(folder: Path, number: int, patient_id: str, issuer: str = "") -> Path:
