@@ -20,6 +20,8 @@ PYTEST_ARGS ?=
 PANEL ?= yes
 JOBS ?= $(shell echo $$(( $$(getconf _NPROCESSORS_ONLN) + 1 )))
 export SLICER_STANDIN := $(PANEL)
+# Tests start hundreds of Python processes: without compiled files each compiles the library anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 # The tested pair (see CONTRIBUTING.md).
 TORCH := torch==2.13.0

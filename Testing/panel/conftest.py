@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import email
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +56,14 @@ def project(tmp_path: Path) -> Path:
 
     make_project(tmp_path / "project")
     return tmp_path / "project"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _package_metadata_parsed_once() -> Iterator[None]:
+    """Each test imports the panel anew, and that asks which versions of packages are installed."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(email, "message_from_string", cache(email.message_from_string))
+        yield
 
 
 @pytest.fixture(autouse=True)

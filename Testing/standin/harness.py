@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 import types
@@ -49,9 +50,9 @@ def close_module(name: str) -> None:
     slicer.app.moduleManager().unload(name)
     representation.deleteLater()
     slicer.app.processEvents()
-    folder = Path(module.path).parent
+    inside = str(Path(module.path).parent) + os.sep
     for loaded, code in list(sys.modules.items()):
-        if folder in Path(getattr(code, "__file__", None) or "").parents:
+        if (getattr(code, "__file__", None) or "").startswith(inside):
             del sys.modules[loaded]
 
 

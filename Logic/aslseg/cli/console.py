@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
@@ -77,24 +76,6 @@ def _sentence(error: Exception, command: str | None) -> str:
     if isinstance(error, AslsegError):
         return str(error)
     return failure_of(error, f"aslseg {command or ''}".strip()).in_words
-
-
-@contextmanager
-def without_imports(*modules: str) -> Iterator[None]:
-    """Let imports in the body go without modules that they can do without.
-
-    Afterwards they can be imported as ever; those that were imported before are left alone. For
-    the command line alone, whose process ends with its command: a package that was imported in the
-    body does not look for them again.
-    """
-    absent = [name for name in modules if name not in sys.modules]
-    blocked: dict[str, Any] = sys.modules
-    blocked.update(dict.fromkeys(absent))  # makes `import name` raise ImportError
-    try:
-        yield
-    finally:
-        for name in absent:
-            del blocked[name]
 
 
 def say(text: str, style: str = "") -> None:

@@ -21,11 +21,11 @@ from aslseg.cli.console import (
     show_dice,
     show_table,
     tell,
-    without_imports,
 )
 from aslseg.cli.progress import duration, watched
 from aslseg.errors import ImageError, RunError, as_typed_command
 from aslseg.evaluation.scores import mean_of
+from aslseg.imports import MONAI_EXTRAS, without_imports
 from aslseg.project.case import nothing_counts
 from aslseg.project.run_folder import RunFolder, runs_of
 from aslseg.project.run_tables import write_table
@@ -35,9 +35,6 @@ from aslseg.report.tables import mean_text, number
 if TYPE_CHECKING:
     from aslseg.events import Monitor
     from aslseg.inference.ensemble import Ensemble
-
-MONAI_EXTRAS = ("matplotlib", "matplotlib.pyplot", "scipy.signal", "scipy.stats")
-"""What `import monai` loads for functions that segmenting does not need, in half of its time."""
 
 
 def segment(

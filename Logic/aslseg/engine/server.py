@@ -38,6 +38,7 @@ from aslseg.engine.protocol import (
 from aslseg.errors import AslsegError, CancelledError
 from aslseg.events import Cancelled, Monitor
 from aslseg.failures import failure_of
+from aslseg.imports import MONAI_EXTRAS, without_imports
 
 LAST_RESORT_S = 10.0
 """Seconds that the process may live on after the end of its input."""
@@ -341,7 +342,8 @@ def _end_process() -> None:
 
 def load_tasks() -> Mapping[str, Task]:
     """Return what the engine can do; imports the libraries."""
-    from aslseg.engine.tasks import Engine
+    with without_imports(*MONAI_EXTRAS):
+        from aslseg.engine.tasks import Engine
 
     return Engine().tasks
 

@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 from aslseg import __version__
 from aslseg.batch import FolderSummary
-from aslseg.cli.console import find_run, parse_targets, without_imports
+from aslseg.cli.console import find_run, parse_targets
 from aslseg.cli.main import app
 from aslseg.cli.progress import ProgressView, duration, title, watched
 from aslseg.cli.runs import state_of
@@ -679,37 +679,3 @@ def test_a_damaged_file_of_a_run_is_one_sentence(tmp_path: Path, name: str) -> N
     assert "Error: " in result.output
     assert Path(name).name in result.output
     assert "foreseen" not in result.output
-
-
-def test_modules_that_are_left_out_can_be_imported_afterwards(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "left_out_extra.py").write_text("value = 1\n", encoding="utf-8")
-    monkeypatch.syspath_prepend(tmp_path)
-    with without_imports("left_out_extra", "json"):
-        with pytest.raises(ImportError, match="left_out_extra"):
-            import left_out_extra
-        assert sys.modules["json"] is json, "what was imported before stays"
-    import left_out_extra
-
-    assert left_out_extra.value == 1
-
-
-def test_segment_needs_nothing_of_what_it_leaves_out() -> None:
-    script = """
-import sys
-from aslseg.cli.console import without_imports
-from aslseg.cli.runs import MONAI_EXTRAS
-with without_imports(*MONAI_EXTRAS):
-    import aslseg.inference.loading
-from monai.networks.nets import DynUNet
-print([name for name in MONAI_EXTRAS if name in sys.modules])
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", script],
-        capture_output=True,
-        text=True,
-        check=True,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-    )
-    assert done.stdout.strip() == "[]"

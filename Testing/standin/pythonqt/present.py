@@ -112,7 +112,7 @@ class PythonQtObject:
         if name in _ABSENT:
             raise AttributeError(f"PythonQt's {type(self).__name__} has no attribute '{name}'")
         value = super().__getattribute__(name)
-        if isinstance(value, QtCore.SignalInstance):  # PySide passes over the class's descriptors
+        if type(value) is QtCore.SignalInstance:  # PySide passes over the class's descriptors
             return declared(type(self), name).bind(self, value)
         return value
 

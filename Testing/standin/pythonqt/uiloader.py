@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
+from functools import cache
 from typing import Any
 
 from PySide6 import QtCore, QtUiTools, QtWidgets
@@ -36,11 +37,9 @@ class QUiLoader(present(QtUiTools.QUiLoader)):  # type: ignore[misc]
         return layout
 
     def load(self, file: Any, parent: Any = None) -> Any:
-        root = ET.fromstring(bytes(file.readAll().data()))
-        _check_classes(root)
-        connections, flags = _take_connections(root), _take_flags(root)
+        form, connections, flags = _divided(bytes(file.readAll().data()))
         buffer = QtCore.QBuffer()
-        buffer.setData(QtCore.QByteArray(ET.tostring(root)))
+        buffer.setData(QtCore.QByteArray(form))
         buffer.open(QtCore.QIODevice.ReadOnly)
         widget = super().load(buffer, parent)
         for child in (widget, *widget.findChildren(QtCore.QObject)):
@@ -55,6 +54,19 @@ class QUiLoader(present(QtUiTools.QUiLoader)):  # type: ignore[misc]
         return widget
 
 
+_Connection = tuple[str, str, str, str]
+_Flag = tuple[str, str, int]
+
+
+@cache
+def _divided(form: bytes) -> tuple[bytes, list[_Connection], list[_Flag]]:
+    """Return a form without what Qt cannot read, and that: connections and values of enums."""
+    root = ET.fromstring(form)
+    _check_classes(root)
+    connections, flags = _take_connections(root), _take_flags(root)
+    return ET.tostring(root), connections, flags
+
+
 def _check_classes(root: ET.Element) -> None:
     used = {str(element.get("class")) for element in root.iter("widget")}
     unknown = sorted(used - set(registry))
@@ -67,7 +79,7 @@ def _own(class_name: str | None) -> bool:
     return found is not None and issubclass(found, StandinWidget)
 
 
-def _take_connections(root: ET.Element) -> list[tuple[str, str, str, str]]:
+def _take_connections(root: ET.Element) -> list[_Connection]:
     """Take out the connections of which Qt does not know the signal or the slot."""
     classes = {w.get("name"): w.get("class") for w in root.iter("widget")}
     parent, taken = root.find("connections"), []
@@ -80,7 +92,7 @@ def _take_connections(root: ET.Element) -> list[tuple[str, str, str, str]]:
     return taken  # type: ignore[return-value]
 
 
-def _take_flags(root: ET.Element) -> list[tuple[str, str, int]]:
+def _take_flags(root: ET.Element) -> list[_Flag]:
     """Take out enum values of the stand-in's classes, which Qt cannot read, as integers."""
     taken = []
     for widget in (widget for widget in root.iter("widget") if _own(widget.get("class"))):
