@@ -26,6 +26,9 @@ from aslseg.errors import CancelledError  # noqa: E402
 from ASLsegLib.engine.client import EngineBusyError, EngineClient, EngineError, Job  # noqa: E402
 from ASLsegLib.engine.process import EngineProcess, explain  # noqa: E402
 
+CLIENT = EngineClient.poll.__globals__
+"""Of the client's module, which tests of the panel load anew under its name."""
+
 # As PythonSlicer does, it hides whether its child was killed or crashed.
 LAUNCHER = """
 import subprocess, sys
@@ -356,7 +359,7 @@ def test_one_poll_takes_no_longer_than_its_budget(
     seconds = map(float, itertools.count())  # one passes whenever the clock is looked at
     with monkeypatch.context() as patch:
         clock = SimpleNamespace(monotonic=lambda: next(seconds))
-        patch.setitem(EngineClient.poll.__globals__, "time", clock)  # other tests load it anew
+        patch.setitem(CLIENT, "time", clock)
         panel.client.poll(20.0)
     assert 0 < len(panel.events) - before <= 20
     panel.until_final()
@@ -568,7 +571,7 @@ def test_what_cannot_be_sent_is_an_error_at_once_and_changes_nothing(panel: Pane
 
 @pytest.fixture
 def soon_silent(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ASLsegLib.engine.client.SILENT_S", 0.6)
+    monkeypatch.setitem(CLIENT, "SILENT_S", 0.6)
 
 
 def test_a_stopped_child_is_noticed_and_goes_away_when_cancelled(
@@ -627,7 +630,7 @@ def test_silence_is_told_once_and_its_end_too(
 def test_a_child_that_lives_is_not_silent_but_work_without_progress_is_told(
     panel: Panel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ASLsegLib.engine.client.QUIET_S", 5.0)
+    monkeypatch.setitem(CLIENT, "QUIET_S", 5.0)
     panel.run(
         """
         for quiet_s in (1.0, 2.0, 3.0, 4.0):
@@ -647,7 +650,7 @@ def test_a_child_that_lives_is_not_silent_but_work_without_progress_is_told(
 def test_a_panel_that_was_busy_itself_does_not_blame_the_child(
     panel: Panel, soon_silent: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ASLsegLib.engine.client._NOT_POLLED_S", 0.3)
+    monkeypatch.setitem(CLIENT, "_NOT_POLLED_S", 0.3)
     panel.run("progress(1)\ntime.sleep(2)\ndone()")
     panel.until(lambda: bool(panel.received("progress")))
     time.sleep(1.0)
