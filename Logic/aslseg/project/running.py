@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,47 +26,74 @@ from aslseg.storage import is_disk_full, plain, storage_errors, unwritable
 logger = logging.getLogger(__name__)
 _READERS = ("aslseg.data", "aslseg.project")
 """Loggers of what reads files of the user."""
+STATUS_EVERY_S = 1.0
+"""Each time the disk is waited for, some 10 ms, and a step of a network takes a few hundred."""
 LOCK_PATIENCE_S = 2.0
 """Whoever looks whether a run is being worked on holds its lock for a moment."""
 
 
-@dataclass
 class Recorder:
     """Writes a run's events to its folder and passes them on.
 
-    Attributes:
+    Progress is kept in the status, which is a file that the disk is waited for: it is written when
+    a task begins and ends, and no more than once in `STATUS_EVERY_S` between.
+
+    Args:
         folder: Of the run.
         monitor: Gets the events too.
+        clock: Seconds that only grow.
     """
 
-    folder: RunFolder
-    monitor: Monitor
+    def __init__(
+        self, folder: RunFolder, monitor: Monitor, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._folder, self._monitor, self._clock = folder, monitor, clock
+        self._written_at = float("-inf")
+        self._unwritten: dict[str, Any] = {}
 
     def attached(self) -> Monitor:
         """Return a monitor that records; its cancel token is that of `monitor`."""
-        return replace(self.monitor, listener=self._record, detailed=False)
+        return replace(self._monitor, listener=self._record, detailed=False)
+
+    def unwritten(self) -> dict[str, Any]:
+        """Return the progress that the status does not have yet, for whoever writes it next."""
+        taken, self._unwritten = self._unwritten, {}
+        return taken
 
     def _record(self, event: Event) -> None:
-        path = self.folder.path / run_names.EVENTS
+        path = self._folder.path / run_names.EVENTS
         line = json.dumps(plain(event.to_json()), allow_nan=False) + "\n"
         with storage_errors(path), path.open("a", encoding="utf-8") as file:
             file.write(line)
-        if isinstance(event, Progress):
-            self.folder.write_status(
-                task=event.task,
-                round=event.round,
-                step=event.step,
-                of=event.of,
-                seconds_left=event.seconds_left,
-            )
-        elif isinstance(event, RunProgress):
-            self.folder.write_status(
-                run_step=event.step,
-                run_steps=event.steps,
-                run_share=event.share,
-                run_seconds_left=event.seconds_left,
-            )
-        self.monitor.listener(event)
+        self._unwritten |= _progress_of(event)
+        if self._unwritten and self._is_due(event):
+            self._written_at = self._clock()
+            self._folder.write_status(**self.unwritten())
+        self._monitor.listener(event)
+
+    def _is_due(self, event: Event) -> bool:
+        turns = isinstance(event, Progress) and event.step in (0, event.of)
+        return turns or self._clock() - self._written_at >= STATUS_EVERY_S
+
+
+def _progress_of(event: Event) -> dict[str, Any]:
+    """Return what an event changes in the status."""
+    if isinstance(event, Progress):
+        return {
+            "task": event.task,
+            "round": event.round,
+            "step": event.step,
+            "of": event.of,
+            "seconds_left": event.seconds_left,
+        }
+    if isinstance(event, RunProgress):
+        return {
+            "run_step": event.step,
+            "run_steps": event.steps,
+            "run_share": event.share,
+            "run_seconds_left": event.seconds_left,
+        }
+    return {}
 
 
 @contextmanager
@@ -86,23 +114,24 @@ def running(folder: RunFolder, monitor: Monitor, **facts: Any) -> Iterator[Monit
         if folder.status.schema_version != run_names.SCHEMA_VERSION:
             schema_1.upgrade_run(folder.path)
             facts["schema_version"] = run_names.SCHEMA_VERSION
-        recording = Recorder(folder, monitor).attached()
+        recorder = Recorder(folder, monitor)
+        recording = recorder.attached()
         try:
             folder.write_status(state="running", message="", **facts)
             with _warnings_told(recording):
                 yield recording
-            folder.write_status(state="done", seconds_left=0)
+            folder.write_status(**recorder.unwritten() | {"state": "done", "seconds_left": 0})
         except CancelledError as error:
-            _note_end(folder, "cancelled", str(error))
+            _note_end(folder, recorder, "cancelled", str(error))
             raise
         except OSError as error:
             logger.exception("The run ended early")
             known = unwritable(folder.path, error) if is_disk_full(error) else error
-            _note_end(folder, "failed", str(known))
+            _note_end(folder, recorder, "failed", str(known))
             raise known from error
         except BaseException as error:
             logger.exception("The run ended early")
-            _note_end(folder, "failed", str(error) or type(error).__name__)
+            _note_end(folder, recorder, "failed", str(error) or type(error).__name__)
             raise
 
 
@@ -192,10 +221,10 @@ def _warnings_told(monitor: Monitor) -> Iterator[None]:
             reader.removeHandler(notices)
 
 
-def _note_end(folder: RunFolder, state: str, message: str) -> None:
+def _note_end(folder: RunFolder, recorder: Recorder, state: str, message: str) -> None:
     """Write how the run ended, also where the disk has no room for another file."""
     try:
-        folder.write_status(state=state, message=message)
+        folder.write_status(**recorder.unwritten(), state=state, message=message)
     except AslsegError:
         logger.exception("The state '%s' could not be written as a new file", state)
         with suppress(AslsegError, OSError):

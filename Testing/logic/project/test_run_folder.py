@@ -9,19 +9,20 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
 from aslseg.config import RunConfig
 from aslseg.errors import CancelledError, ConfigError, RunError, StorageError
-from aslseg.events import Event, Monitor, Progress
+from aslseg.events import Event, Monitor, Progress, RunProgress
 from aslseg.project.run_folder import RunFolder, create_run, open_run, runs_of, write_settings
 from aslseg.project.run_status import RunStatus
 from aslseg.project.run_tables import read_table, write_table
-from aslseg.project.running import running
+from aslseg.project.running import Recorder, running
 from aslseg.storage import write_text_atomic
 
 CONFIG = RunConfig(seed=7)
@@ -178,6 +179,40 @@ def test_events_are_recorded_passed_on_and_make_the_status(run: RunFolder) -> No
     assert [type(event).__name__ for event in received] == ["Progress", "Metric"]
     lines = (run.path / "events.jsonl").read_text(encoding="utf-8").splitlines()
     assert [json.loads(line) for line in lines] == [event.to_json() for event in received]
+
+
+def test_progress_is_written_at_begin_and_end_and_no_more_than_once_a_second(
+    run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run.write_status(state="running")
+    written, write = [], RunFolder.write_status
+
+    def count(folder: RunFolder, **facts: Any) -> None:
+        written.append(facts.get("step"))
+        write(folder, **facts)
+
+    monkeypatch.setattr(RunFolder, "write_status", count)
+    now = [0.0]
+    recorder = Recorder(run, Monitor(), lambda: now[0])
+    monitor = recorder.attached()
+    for step in range(11):
+        monitor.listener(Progress("specialist-liver", step, 10, None, 1))
+        monitor.listener(RunProgress(1, 2, 1, 4, step / 40))
+        now[0] += 0.3
+    assert written == [0, 4, 8, 10]
+    assert run.noted["run_share"] == 9 / 40  # what came before it is written with the end
+    assert recorder.unwritten()["run_share"] == 10 / 40
+
+
+@pytest.mark.parametrize("state", ["done", "cancelled", "failed"])
+def test_the_last_progress_is_noted_with_the_end(run: RunFolder, state: str) -> None:
+    ends = {"done": None, "cancelled": CancelledError("Stopped."), "failed": RunError("Broken.")}
+    with suppress(CancelledError, RunError), running(run, Monitor()) as monitor:
+        for step in (0, 1, 2):
+            monitor.listener(Progress("specialist-liver", step, 10, 5.0, 1))
+        if (end := ends[state]) is not None:
+            raise end
+    assert (run.status.state, run.noted["step"]) == (state, 2)
 
 
 def test_events_of_a_resumed_run_follow_those_of_before(run: RunFolder) -> None:
