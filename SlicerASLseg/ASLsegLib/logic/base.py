@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, TypeVar
 import slicer
 
 from ASLsegLib.engine.background import Background, Signal
-from ASLsegLib.logic.history import History
+from ASLsegLib.logic.history import Change, History
+from ASLsegLib.logic.scene_changes import Moved, SceneChanges
 from ASLsegLib.scene.volumes import SceneError
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ class LogicBase:
         background: Reads and writes files beside the application.
         project_changed: Emits whenever the project, or what is known about its cases, has changed.
         history: What can be undone and redone.
+        changes: Notes there what is done in the scene.
         failed: Emits the error of work in the background that nobody waits for.
     """
 
@@ -35,6 +37,7 @@ class LogicBase:
         self.project: Project | None = None
         self.background = Background()
         self.history = History()
+        self.changes = SceneChanges(self.history)
         self.project_changed, self.failed = Signal(), Signal()
 
     def opened(self) -> Project:
@@ -86,3 +89,7 @@ class LogicBase:
             slicer.app.processEvents()
         if failures:
             raise failures[0]
+
+    def _move(self, change: Change, move: Callable[[], Moved]) -> Moved:
+        """Take a change back, or do it again."""
+        return self.changes.move(change, move)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import slicer
 
 from aslseg.errors import RunError
-from ASLsegLib.engine.background import Background
+from ASLsegLib.engine.background import Background, Signal
 from ASLsegLib.engine.client import EngineClient, Job
 from ASLsegLib.engine.results import ShownAnswer, proposed_prompts, result_handlers
 from ASLsegLib.logic.growth import (
@@ -27,8 +27,9 @@ from ASLsegLib.logic.growth import (
     withdraw_growth,
 )
 from ASLsegLib.logic.history import Change
+from ASLsegLib.logic.lesion_decisions import LesionDecisionLogic
 from ASLsegLib.logic.organ_masks import OrganMaskLogic
-from ASLsegLib.logic.undo import Moved, PromptSwap, UndoLogic
+from ASLsegLib.logic.scene_changes import Moved, PromptSwap
 from ASLsegLib.parameters import chosen_device, chosen_host
 from ASLsegLib.paths import library, python_command
 from ASLsegLib.scene.prompt_states import read_state
@@ -50,6 +51,7 @@ from ASLsegLib.scene.volumes import SceneError, file_for, working_volume
 
 if TYPE_CHECKING:
     from aslseg.engine.protocol import Done
+    from aslseg.project.project import Project
     from ASLsegLib.engine.client import PanelEvent
 
 FILLING = "fill_between"
@@ -74,24 +76,37 @@ class Awaited:
         self.is_void = False
 
 
-class InteractiveLogic(UndoLogic, OrganMaskLogic):
+class InteractiveLogic(LesionDecisionLogic, OrganMaskLogic):
     """The part of the logic that asks the engine about the volume that a person looks at.
 
     Attributes:
+        engine: The child process that segments and refines.
+        trainer: The child process that trains, so that segmenting goes on meanwhile.
+        batch: The child process that exports and segments folders, beside the other two.
         working_on: The volume node that the last request to the engine is about, or None.
         measuring: Measures cases, beside `background`.
         growing: The lesion that the engine is about, or None.
+        filling: The segmentation node that was filled last, or is being filled; or None.
+        released: Emits a volume whose prompts belong to no lesion any more, as theirs is gone.
     """
 
     def __init__(self, python: Sequence[str] | None = None) -> None:
         super().__init__()
-        self._python = tuple(python or python_command())
-        self._engines: dict[str, EngineClient] = {}
+        command, home = tuple(python or python_command()), library()
+        self.engine = EngineClient(command, home)
+        self.trainer = EngineClient(command, home)
+        self.batch = EngineClient(command, home)
+        self._engines = self.engine, self.trainer, self.batch
+        self.engine.event.connect(self._follow_engine)
+        self.trainer.event.connect(self._state_may_change)  # predictions leave it as it is
         self.working_on: Any | None = None
         self.measuring = Background()
         self._grown: list[Growth] = []
         self.growing: Growth | None = None
+        self.filling: Any | None = None
         self._awaited: Awaited | None = None
+        self.released = Signal()
+        self.changes.undoing.connect(self._stop_answer)
         self._asked_to = ""
         self._folder: Path | None = None
 
@@ -100,32 +115,17 @@ class InteractiveLogic(UndoLogic, OrganMaskLogic):
         """Lesions that have grown since the scene was opened and are in it, in their order."""
         return [growth for growth in self._grown if growth.is_there]
 
-    @property
-    def engine(self) -> EngineClient:
-        """The child process that segments and refines."""
-        return self._engine_for("interactive")
-
-    @property
-    def trainer(self) -> EngineClient:
-        """The child process that trains, so that segmenting goes on meanwhile."""
-        return self._engine_for("training")
-
-    @property
-    def batch(self) -> EngineClient:
-        """The child process that exports and segments folders, beside the other two."""
-        return self._engine_for("batch")
-
     def poll(self) -> None:
         """Go on with what is under way, for a moment."""
         super().poll()
         self.measuring.poll()
-        for engine in self._engines.values():
+        for engine in self._engines:
             engine.poll()
         if (
             self.background.is_busy
             or self.measuring.is_busy
             or self._ahead.is_busy
-            or any(engine.is_busy for engine in self._engines.values())
+            or any(engine.is_busy for engine in self._engines)
         ):
             time.sleep(YIELD_S)
 
@@ -136,7 +136,7 @@ class InteractiveLogic(UndoLogic, OrganMaskLogic):
 
     def close(self) -> None:
         """End the child processes and delete the files that were handed to them."""
-        for engine in self._engines.values():
+        for engine in self._engines:
             engine.close()
         self.background.close()
         if self._folder is not None:
@@ -172,7 +172,7 @@ class InteractiveLogic(UndoLogic, OrganMaskLogic):
         """
         volume = working_volume(volume)
         self._require_nothing_begun(volume)
-        self.note_prompts(volume)
+        self.changes.note_prompts(volume)
         arguments, prepare = self._about(volume, run_id, organs)
         read, show = result_handlers(volume, None, may_replace)
         word = f"segment {volume.GetName()}"
@@ -204,7 +204,7 @@ class InteractiveLogic(UndoLogic, OrganMaskLogic):
             follows: Whether the answer is taken back together with the last change of prompts.
         """
         volume = working_volume(volume)
-        self.note_prompts(volume)
+        self.changes.note_prompts(volume)
         arguments, prepare = self._about(volume, run_id)
         prompts = self.prompts(volume)
         edited = edited_slices(volume)
@@ -263,14 +263,15 @@ class InteractiveLogic(UndoLogic, OrganMaskLogic):
             msg = f"'{target}' is no target of the project; choose one of {names}."
             raise SceneError(msg)
         about = self._about(volume, run_id)
-        self.note_prompts(volume)
+        self.changes.note_prompts(volume)
         before = read_state(volume)
         growth = begin_growth(volume, segmentation, found, slice_index)
         swap = GrowthSwap(growth, None, PromptSwap(volume, before))
-        self._prompts_changed(volume)
+        self.changes.take_prompts(volume)
         self._grown.append(growth)
         word = f"grow {growth.name}, slice {slice_index}"
-        growth.change = self._note(volume, word, swap, slice_index, size_bytes=swap.count_bytes)
+        size = swap.count_bytes
+        growth.change = self.changes.note(volume, word, swap, slice_index, size_bytes=size)
         self._start_growth(growth, about, sam, wait)
         return growth
 
@@ -286,9 +287,9 @@ class InteractiveLogic(UndoLogic, OrganMaskLogic):
         """Let a lesion grow from its prompts as they are now; see `grow` and `refine`."""
         self.engine.require_free()
         about = self._about(growth.volume, run_id)
-        self.note_prompts(growth.volume)
+        self.changes.note_prompts(growth.volume)
         swap = GrowthSwap(growth, growth.keep())
-        self._note(
+        self.changes.note(
             growth.volume,
             f"grow {growth.name} again",
             swap,
@@ -307,21 +308,58 @@ class InteractiveLogic(UndoLogic, OrganMaskLogic):
         before = read_state(growth.volume)
         if not claim_corrections(growth):
             return False
-        self.note_prompts(growth.volume, before)
+        self.changes.note_prompts(growth.volume, before)
         cause = self.history.latest(growth.volume.GetID())
         swap = PromptSwap(growth.volume, before)
-        self._note(growth.volume, f"correct {growth.name}", swap, growth.first, to=cause)
-        self._prompts_changed(growth.volume)
+        self.changes.note(growth.volume, f"correct {growth.name}", swap, growth.first, to=cause)
+        self.changes.take_prompts(growth.volume)
         return True
 
+    @property
+    def to_undo(self) -> str:
+        """What `undo` would take back, in words; empty for nothing."""
+        change = self.history.last_done
+        return self.last_decision() if change is None else change.word
+
+    @property
+    def to_redo(self) -> str:
+        """What `redo` would do again, in words; empty for nothing."""
+        change = self.history.last_undone
+        return "" if change is None else change.word
+
+    def undo(self) -> str:
+        """Take back the last prompt, answer, growth, decision or saved label.
+
+        What was saved stays in the project's history, and the label map before it counts again.
+
+        Returns:
+            What was taken back, in words; empty when there was nothing.
+
+        Raises:
+            SceneError: When it is about a case that has to be loaded first.
+        """
+        self.changes.note_all_prompts()
+        change, last = self.history.last_done, self.last_decision()
+        if change is not None:
+            return self._move(change, self.history.undo)
+        if last:  # of before the project was opened
+            self.undo_decision(last)
+        return last
+
+    def redo(self) -> str:
+        """Do again what was taken back last; see `undo`."""
+        self.changes.note_all_prompts()
+        change = self.history.last_undone
+        return "" if change is None else self._move(change, self.history.redo)
+
     def watch_prompts(self, volume: Any) -> None:
-        """Take the prompts that a volume comes with for given; see `UndoLogic`.
+        """Take the prompts that a volume comes with for given.
 
         Those of lesions that have grown in another session are prompts of their slices from now on.
         """
-        if volume.GetID() not in self._prompts:
+        if not self.changes.are_watched(volume):
             self._release(volume, {growth.segment_id for growth in self.growths})
-        super().watch_prompts(volume)
+        self.changes.watch_prompts(volume)
 
     def release_removed(self, volume: Any) -> None:
         """Let prompts of lesions whose segment was removed be prompts of their slices again.
@@ -334,12 +372,20 @@ class InteractiveLogic(UndoLogic, OrganMaskLogic):
         if prompted_growths(volume):
             self._release(volume, all_segment_ids())
 
+    def use(self, project: Project) -> Project:
+        """Open a project; what is filled for another one is shown there, and not told of here."""
+        if self.project is not None and self.project.folder != project.folder:
+            self.filling = None
+        return super().use(project)
+
     def release_case(self, case_id: str) -> bool:
-        """Take a case out of the scene, unless the engine works on it; see `UndoLogic`."""
+        """Take a case out of the scene, unless the engine works on it; see `ProjectLogic`."""
         about = self.working_on
         if self.engine.is_busy and about is not None and about is self.case_node(case_id):
             return False
-        return super().release_case(case_id)
+        is_gone = super().release_case(case_id)
+        self.forget_removed_volumes()
+        return is_gone
 
     def forget_scene(self) -> None:
         """Forget nodes that go away with the scene."""
@@ -348,7 +394,7 @@ class InteractiveLogic(UndoLogic, OrganMaskLogic):
 
     def forget_removed_volumes(self) -> None:
         """Forget what was done about volumes that are gone, and the lesions that grew on them."""
-        super().forget_removed_volumes()
+        self.changes.forget_removed_volumes()
         is_there = slicer.mrmlScene.IsNodePresent
         self._grown = [growth for growth in self._grown if is_there(growth.volume)]
 
@@ -370,11 +416,11 @@ class InteractiveLogic(UndoLogic, OrganMaskLogic):
         gone = prompted_growths(volume) - lesions
         if not gone:
             return
-        if volume.GetID() in self._prompts:
-            self.note_prompts(volume)
+        if self.changes.are_watched(volume):
+            self.changes.note_prompts(volume)
         for growth in gone:
             release_prompts(volume, growth)
-        self._prompts_changed(volume)
+        self.changes.take_prompts(volume)
         self.released.emit(volume)
 
     def _move(self, change: Change, move: Callable[[], Moved]) -> Moved:
@@ -412,7 +458,8 @@ class InteractiveLogic(UndoLogic, OrganMaskLogic):
                 note(shown)
 
         def note(shown: ShownAnswer) -> None:
-            self._note(volume, word, shown, slice_index, to=cause, size_bytes=shown.count_bytes)
+            size = shown.count_bytes
+            self.changes.note(volume, word, shown, slice_index, to=cause, size_bytes=size)
             if cause is not None:
                 cause.is_open = False
 
@@ -435,6 +482,7 @@ class InteractiveLogic(UndoLogic, OrganMaskLogic):
             self._wait(self.engine)
 
     def _stop_answer(self, change: Change) -> None:
+        """Let no answer come that would show what is being taken back."""
         about = self.working_on
         if self._awaited is None or about is None or about.GetID() != change.volume_id:
             return
@@ -470,22 +518,8 @@ class InteractiveLogic(UndoLogic, OrganMaskLogic):
         }
         return arguments, partial(_do_all, steps) if steps else None
 
-    def _require_nothing_begun(self, volume: Any) -> None:
-        """Refuse to segment a volume in which a lesion was drawn; an empty drawing ends.
-
-        Raises:
-            SceneError: When something was drawn: all that the answer changes would count as that.
-        """
-        if self.project is not None and not self._may_replace_predictions(volume):
-            msg = (
-                f"A lesion is being drawn in {volume.GetName()}, and what a run segments would be "
-                "taken for drawn; accept or delete that lesion first (where another case is shown, "
-                "load its case again), then segment."
-            )
-            raise SceneError(msg)
-
     def _require_answered(self, case_id: str, *, also_fillings: bool = False) -> None:
-        """Refuse to decide about what an answer will change; see `LesionDrawingLogic`."""
+        """Refuse to decide about what an answer will change; see `LesionLogic`."""
         about = self.working_on
         is_void = self._awaited is not None and self._awaited.is_void
         is_asked = self.engine.is_busy and about is not None and not is_void
@@ -526,16 +560,6 @@ class InteractiveLogic(UndoLogic, OrganMaskLogic):
 
         return engine.wait(breathe)
 
-    def _engine_for(self, purpose: str) -> EngineClient:
-        if purpose not in self._engines:
-            engine = EngineClient(self._python, library())
-            if purpose == "interactive":
-                engine.event.connect(self._follow_engine)
-            if purpose == "training":  # predictions leave the project as it is
-                engine.event.connect(self._state_may_change)
-            self._engines[purpose] = engine
-        return self._engines[purpose]
-
     def _follow_engine(self, event: PanelEvent) -> None:
         growth, is_over = self.growing, event.event in ("done", "failed", "cancelled")
         if is_over:
@@ -546,7 +570,7 @@ class InteractiveLogic(UndoLogic, OrganMaskLogic):
         if is_over and not growth.segment.slices and growth.facts is None and growth.is_there:
             withdraw_growth(growth)  # it has not begun: its prompts are free again
             self._grown.remove(growth)
-            self._prompts_changed(growth.volume)
+            self.changes.take_prompts(growth.volume)
             if growth.change is not None:
                 self.history.discard(growth.change)
 

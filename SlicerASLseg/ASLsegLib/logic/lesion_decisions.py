@@ -11,16 +11,17 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ASLsegLib.logic.history import Change
-from ASLsegLib.logic.lesion_drawing import Drawing, LesionDrawingLogic, predicted_labels
+from ASLsegLib.logic.lesion_drawing import Drawing, DrawnVoxels, being_drawn, predicted_labels
 from ASLsegLib.logic.lesion_review import GONE
+from ASLsegLib.logic.lesions import LesionLogic
 from ASLsegLib.logic.project_data import label_digest
 from ASLsegLib.logic.questions import REFUSE, Questions, require_yes
-from ASLsegLib.scene.as_decided import lesions_otherwise
+from ASLsegLib.scene.as_decided import AsDecided
 from ASLsegLib.scene.case_nodes import shown_label
 from ASLsegLib.scene.lesion_masks import exchange_voxels, require_segments, together, without
 from ASLsegLib.scene.provenance import source_of
 from ASLsegLib.scene.resting_boxes import rest_boxes, wake_boxes
-from ASLsegLib.scene.segmentations import holds_unsaved, is_approved, is_as_written
+from ASLsegLib.scene.segmentations import holds_unsaved, is_approved
 from ASLsegLib.scene.volumes import SceneError
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ NOTHING_CHANGED = (
 """Why prompts, or strokes that change no voxel, are no lesion."""
 
 
-class LesionDecisionLogic(LesionDrawingLogic):
+class LesionDecisionLogic(LesionLogic):
     """The part of the logic that decides about lesions."""
 
     def accept_lesion(self, row: int) -> None:
@@ -70,20 +71,29 @@ class LesionDecisionLogic(LesionDrawingLogic):
             what = "accepted" if lesion.voxels.equals(lesion.found) else "edited"
         self._decide(row, what, lesion.voxels, f"accept lesion {row + 1}")
 
-    def delete_lesion(self, row: int) -> None:
-        """Let a candidate, and what is shown of it, be no lesion; one that was added is gone.
+    def delete_lesion(self, row: int | None) -> None:
+        """Let a candidate be no lesion; one that was added is gone.
+
+        Of a lesion that is being drawn, voxels, prompts and answers since `draw_lesion` go first,
+        and come back by an `undo` of their own.
+
+        Args:
+            row: Of the lesion; None for a missed one that is being drawn.
 
         Raises:
-            SceneError: When an answer about the case is awaited; also as for `accept_lesion`.
+            SceneError: When another lesion is being drawn, or none, or the final label was moved.
         """
-        self._require_answered(self._review().case_id)
-        self._require_sent(self._review().case_id)
-        self._list_as_shown(row)
-        lesion, word = self._row(row), f"delete lesion {row + 1}"
-        if lesion.found is None:
-            self._put(row, None, word)
-        else:
-            self._decide(row, "deleted", None, word)
+        drawing = self._drawing
+        if drawing is None and row is None:
+            msg = "No lesion is being drawn; say which one is to be deleted."
+            raise SceneError(msg)
+        if drawing is not None:
+            if row != self.drawn_row:
+                raise being_drawn(self.drawn_row)
+            self._require_unmoved(self._review().case_id)
+            self._take_out_drawn(drawing)
+        if row is not None:
+            self._delete_listed(row)
 
     def take_drawn(self) -> int | None:
         """Decide as was drawn since `draw_lesion`, and return the lesion's row.
@@ -94,6 +104,7 @@ class LesionDecisionLogic(LesionDrawingLogic):
             SceneError: When nothing is being drawn, prompts have changed nothing yet, an answer
                 about the case is awaited, or it has a label map by now.
         """
+        self.changes.note_all_prompts()  # those count as drawn
         drawing, review = self._drawing, self._review()
         if drawing is None:
             msg = "No lesion is being drawn; begin with draw_lesion."
@@ -135,6 +146,30 @@ class LesionDecisionLogic(LesionDrawingLogic):
         word = f"edit lesion {row + 1}"
         self._decide(row, what if mask else "deleted", mask, word, drawn=True)
         return row
+
+    def show_lesions_as_decided(self) -> None:
+        """Let the final label show the lesions of the case as they were decided about.
+
+        Everything else that was drawn stays, and `undo` brings back what was shown.
+
+        Raises:
+            SceneError: When no case is looked at, a lesion is being drawn, or the case has a label
+                map by now.
+        """
+        review = self._review()
+        self._require_no_drawing()
+        self._require_decidable(review.case_id)
+        nodes = self._shown(review.case_id)
+        shows = AsDecided(*nodes, self.targets(), review.decisions, self._predicted_of_review())
+
+        def swap() -> None:
+            shows()
+            if self.lesion_review is not None:
+                self._look_at_shown()
+            self.lesions_changed.emit()
+
+        swap()
+        self.changes.note(nodes[1], "show lesions as decided", swap)
 
     def finish_lesions(self, *, wait: bool = True, questions: Questions = REFUSE) -> Project | None:
         """Say that the case has no more lesions: what is shown is a person's label map now.
@@ -202,19 +237,50 @@ class LesionDecisionLogic(LesionDrawingLogic):
             require_yes(questions.may_contradict(case_id, which))
         return drawn
 
-    def _look_at_shown(self) -> None:
-        """Note which lesions are shown otherwise than decided; that of a drawing is none."""
-        review = self._review()
-        volume, node = self.case_node(review.case_id), self.refined_node(review.case_id)
-        review.otherwise = []
-        if node is None or not review.decisions.decisions:
-            return
-        if not is_as_written(node, volume):  # else it was renewed
-            lesion = None if self._drawing is None else self._drawing.lesion
-            drawn = 0 if lesion is None else lesion.number
-            predicted = self._predicted_of_review()
-            found = lesions_otherwise(node, volume, self.targets(), review.decisions, predicted)
-            review.otherwise = [number for number in found if number != drawn]
+    def _delete_listed(self, row: int) -> None:
+        """Let a candidate, and what is shown of it, be no lesion; one that was added is gone."""
+        self._require_answered(self._review().case_id)
+        self._require_sent(self._review().case_id)
+        self._list_as_shown(row)
+        lesion, word = self._row(row), f"delete lesion {row + 1}"
+        if lesion.found is None:
+            self._put(row, None, word)
+        else:
+            self._decide(row, "deleted", None, word)
+
+    def _take_out_drawn(self, drawing: Drawing) -> None:
+        """Bring the prediction back to how it was when a lesion was begun to be drawn."""
+        self.changes.note_all_prompts()
+        review, targets = self._review(), self.targets()
+        nodes = self._shown(review.case_id)
+        volume_id = nodes[1].GetID()
+        changes = drawing.changes(self.history.done, volume_id)
+        drawn = DrawnVoxels(nodes, targets, drawing)
+
+        def hide() -> None:
+            for change in reversed(changes):
+                change.take_back()
+            drawn.hide()
+            self._drawing = None
+            self.lesions_changed.emit()
+
+        def show() -> None:
+            drawn.show()
+            for change in changes:
+                change.do_again()
+            now = self.lesion_review
+            if now is not None and now.case_id == review.case_id:
+                self._drawing = drawing
+            self.lesions_changed.emit()
+
+        def count_bytes() -> int:
+            return sum(change.size_bytes() for change in changes)
+
+        what = Change(
+            "delete drawn lesion", show, hide, volume_id=volume_id, size_bytes=count_bytes
+        )
+        self.changes.know_of(nodes[1])
+        self._move(what, lambda: self.history.replace(changes, what))
 
     def _append(self, target: Target, voxels: BoxedMask, outside: BoxedMask | None) -> int:
         """Add a lesion, and return its row; `outside` is as in `ReviewedLesion`."""

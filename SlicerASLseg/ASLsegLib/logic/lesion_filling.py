@@ -14,8 +14,8 @@ from aslseg.data.filling_rules import across_mm, why_nothing_between, why_too_sm
 from aslseg.data.volume import Geometry, Volume
 from ASLsegLib.engine.client import Job
 from ASLsegLib.engine.results import ShownAnswer, read_answer
-from ASLsegLib.logic.interactive import FILLING, Awaited
-from ASLsegLib.logic.slice_filling import SliceFillingLogic, read_shown, write_shown
+from ASLsegLib.logic.interactive import FILLING, Awaited, InteractiveLogic
+from ASLsegLib.logic.slice_filling import read_shown, write_shown
 from ASLsegLib.scene.case_nodes import require_intact
 from ASLsegLib.scene.filled_lesions import (
     LesionFill,
@@ -43,7 +43,7 @@ NOT_DRAWN = "Draw the lesion in some of its slices first (Edit…): those betwee
 GONE = "The case is not in the scene any more; load it again."
 
 
-class LesionFillingLogic(SliceFillingLogic):
+class LesionFillingLogic(InteractiveLogic):
     """The part of the logic that fills lesions between slices that a person drew."""
 
     def drawn_slices_of(self, row: int) -> list[int]:

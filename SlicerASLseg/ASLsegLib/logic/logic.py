@@ -25,6 +25,7 @@ from ASLsegLib.logic.partial_labels import PartialLabelLogic
 from ASLsegLib.logic.project_plan import PlanLogic
 from ASLsegLib.logic.questions import MayMiss, miss_nothing_drawn
 from ASLsegLib.logic.review import DECIDED, ReviewLogic
+from ASLsegLib.logic.slice_filling import SliceFillingLogic
 from ASLsegLib.parameters import chosen_device
 from ASLsegLib.scene.unsaved_cases import unsaved_cases
 
@@ -43,7 +44,13 @@ if TYPE_CHECKING:
 
 
 class Logic(
-    LesionFillingLogic, ReviewLogic, ExternalLabelLogic, PartialLabelLogic, PlanLogic, ExportLogic
+    SliceFillingLogic,
+    LesionFillingLogic,
+    ReviewLogic,
+    ExternalLabelLogic,
+    PartialLabelLogic,
+    PlanLogic,
+    ExportLogic,
 ):
     """Opens projects, segments, refines, trains, reviews and exports.
 

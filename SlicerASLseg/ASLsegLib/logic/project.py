@@ -272,7 +272,9 @@ class ProjectLogic(LogicBase):
         volume = self.case_node(case_id)
         if volume is None or (predictions_about(volume) and not self._comes_back(case_id)):
             return False
-        return remove_if_saved(volume)
+        is_gone = remove_if_saved(volume)
+        self.changes.forget_removed_volumes()
+        return is_gone
 
     def _comes_back(self, case_id: str) -> bool:
         """Tell whether a case is shown with a label map or a prediction when it is loaded."""
@@ -309,6 +311,7 @@ class ProjectLogic(LogicBase):
         """Show nothing any more of what is being loaded: the scene is closed."""
         self._scene_number += 1
         self._ahead.forget()
+        self.changes.forget_scene()
 
     @property
     def state(self) -> ProjectState | None:

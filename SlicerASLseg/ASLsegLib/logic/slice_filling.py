@@ -54,7 +54,6 @@ from ASLsegLib.scene.volumes import (
 if TYPE_CHECKING:
     from aslseg.engine.facts import FillFacts
     from aslseg.engine.protocol import Done
-    from aslseg.project.project import Project
     from aslseg.targets import Target
 
 NOTHING_REPAIRED = (
@@ -213,21 +212,7 @@ class DrawnSlices:
 
 
 class SliceFillingLogic(InteractiveLogic):
-    """The part of the logic that fills organs between slices that a person drew or repaired.
-
-    Attributes:
-        filling: The segmentation node that was filled last, or is being filled; or None.
-    """
-
-    def __init__(self, python: Sequence[str] | None = None) -> None:
-        super().__init__(python)
-        self.filling: Any | None = None
-
-    def use(self, project: Project) -> Project:
-        """Open a project; what is filled for another one is shown there, and not told of here."""
-        if self.project is not None and self.project.folder != project.folder:
-            self.filling = None
-        return super().use(project)
+    """The part of the logic that fills organs between slices that a person drew or repaired."""
 
     def repaired_slices(self, volume: Any) -> list[int]:
         """Return the axial slices in which a person repaired an organ of a volume's final label.
@@ -303,7 +288,7 @@ class SliceFillingLogic(InteractiveLogic):
         """
         volume = working_volume(volume)
         self.engine.require_free()
-        self.note_prompts(volume)
+        self.changes.note_prompts(volume)
         case_id = case_of(volume, self.project)
         if case_id:
             require_intact(volume, case_id)

@@ -48,7 +48,7 @@ class GrowthSection(Section):
         self._left_alone: set[Box] = set()
         self._begun_from: list[Box] = []
         self._note = VolumeNote(self.ui.growthStatusLabel)
-        self.logic.undone.connect(self._leave_alone)
+        self.logic.changes.undone.connect(self._leave_alone)
         self.logic.released.connect(self._leave_released_alone)
         self.logic.unsent_prompts.append(self._are_unsent)
 

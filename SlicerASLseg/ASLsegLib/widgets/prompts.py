@@ -76,8 +76,8 @@ class PromptsSection(Section):
         self.on_signal(ui.targetBox, "activated(int)", self._choose_target)
         self.panel.prompt_wanted.connect(self._place_for)
         self.panel.case_chosen.connect(lambda _: self._placement.stop())
-        self.logic.undoing.connect(self._before_undo)
-        self.logic.undone.connect(self._after_undo)
+        self.logic.changes.undoing.connect(self._before_undo)
+        self.logic.changes.undone.connect(self._after_undo)
         self.logic.released.connect(self._count_as_sent)
         self.logic.unsent_prompts.append(self._are_unsent)
         interaction = slicer.app.applicationLogic().GetInteractionNode()
@@ -129,7 +129,7 @@ class PromptsSection(Section):
         volume = self.panel.volume
         rests = time.monotonic() - self._changed_at >= SETTLE_S
         if volume is not None and self._placement.kind not in SHAPES:
-            self.logic.note_prompts(volume, is_resting=rests)
+            self.logic.changes.note_prompts(volume, is_resting=rests)
         if not rests:
             return
         if not self._shown:

@@ -32,7 +32,7 @@ class UndoSection(Section):
             self.on_key(key, button)
         self.logic.history.changed.connect(self.update)  # two buttons, and often
         self.logic.lesions_changed.connect(self._case_has_come)
-        self.logic.undone.connect(self._show)
+        self.logic.changes.undone.connect(self._show)
 
     def update(self) -> None:
         """Say what would be undone and redone."""
@@ -48,7 +48,7 @@ class UndoSection(Section):
 
     def undo(self) -> None:
         """Take back the last act."""
-        self.logic.note_all_prompts()
+        self.logic.changes.note_all_prompts()
         if self._has_come(self.logic.history.last_done):
             self.logic.undo()
 
@@ -93,7 +93,7 @@ class UndoSection(Section):
         if change is None or review is None or review.case_id != change.case_id:
             return
         self._waiting = None
-        self.logic.note_all_prompts()
+        self.logic.changes.note_all_prompts()
         if change is self.logic.history.last_done:
             self.panel.attempt(self.undo)
         elif change is self.logic.history.last_undone:
