@@ -27,9 +27,15 @@ def test_leaving_the_module_ends_placing(panel: Any, ct: Any, button: str) -> No
 def test_placing_that_another_module_begins_and_ends_does_not_concern_the_panel(
     panel: Any, ct: Any
 ) -> None:
+    from ASLsegLib.scene.prompts import prompt_nodes
+
     click(panel.ui.addPositiveButton)
     slicer.util.selectModule("Markups")
     interaction = slicer.app.applicationLogic().GetInteractionNode()
     interaction.SetCurrentInteractionMode(interaction.Place)
     interaction.SetCurrentInteractionMode(interaction.ViewTransform)
     run_event_loop(0.1)
+    slicer.util.selectModule("ASLseg")
+    assert not panel.ui.addPositiveButton.checked
+    assert interaction.GetCurrentInteractionMode() == interaction.ViewTransform
+    assert not any(node.GetNumberOfControlPoints() for node in prompt_nodes(ct))

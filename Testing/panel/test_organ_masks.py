@@ -20,7 +20,7 @@ from harness import (
 
 from aslseg.data.images import read_labelmap, write_labelmap
 from aslseg.data.volume import Geometry, Labelmap, Volume
-from standin.harness import choose, choose_node, click, run_event_loop
+from standin.harness import choose, choose_node, click, run_event_loop, wait_until
 
 
 class Person:
@@ -28,6 +28,7 @@ class Person:
 
     def __init__(self, widget: Any, folder: Path) -> None:
         self.logic, self.ui = widget.panel.logic, widget.panel.ui
+        self.sections = widget.panel.sections
         self.ui.casesSection.collapsed = False
         self.ui.projectFolderEdit.currentPath = str(folder)
         self.press(self.ui.openProjectButton)
@@ -219,7 +220,8 @@ def test_a_volume_is_segmented_with_its_organ_unchanged(person: Person) -> None:
 
 def see_slice(person: Person, volume: Any, k: int) -> None:
     show_slice_of(volume, k)
-    run_event_loop(0.3)
+    (section,) = (one for one in person.sections if type(one).__name__ == "OrganMaskSection")
+    wait_until(lambda: section._slice == k, 10.0, "the panel has seen the slice")
 
 
 @pytest.fixture
