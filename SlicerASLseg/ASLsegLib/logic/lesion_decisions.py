@@ -81,7 +81,8 @@ class LesionDecisionLogic(LesionLogic):
             row: Of the lesion; None for a missed one that is being drawn.
 
         Raises:
-            SceneError: When another lesion is being drawn, or none, or the final label was moved.
+            SceneError: When another lesion is being drawn, or none, or an answer about the case is
+                awaited; also as for `accept_lesion`.
         """
         drawing = self._drawing
         if drawing is None and row is None:
