@@ -20,9 +20,9 @@ from aslseg.errors import ConfigError
 from aslseg.events import Monitor
 from aslseg.inference.postprocessing import plain_labels
 from aslseg.networks.device import choose_device
+from aslseg.project.case import EMBEDDINGS
 from aslseg.prompts import SlicePrompts, prompts_from_mask
 from aslseg.sam.crops import crops_of, with_crops
-from aslseg.sam.embeddings import EMBEDDINGS
 from aslseg.sam.predictor import VolumeSamPredictor, build_sam_predictor
 from aslseg.targets import region_mask
 

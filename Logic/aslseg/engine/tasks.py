@@ -61,7 +61,7 @@ from aslseg.inference.interactive.session import (
 from aslseg.inference.loading import load_ensemble
 from aslseg.inference.prediction_cache import open_predictions, unchanged
 from aslseg.networks.device import choose_device
-from aslseg.project.case import CACHE
+from aslseg.project.case import CACHE, EMBEDDINGS
 from aslseg.project.organ_masks import volume_with_organs
 from aslseg.project.project import Project, open_project
 from aslseg.project.run_folder import (
@@ -76,7 +76,6 @@ from aslseg.project.run_tables import PREDICTIONS
 from aslseg.project.unlike_labelled import read_intensities, warn_of_unlike
 from aslseg.prompts import SlicePrompts
 from aslseg.runs import continue_run, estimate_run, resume_run, start_run, train_on
-from aslseg.sam.embeddings import EMBEDDINGS
 from aslseg.storage import cache_folder, write_json_atomic
 from aslseg.targets import LIVER_TARGETS, Target
 

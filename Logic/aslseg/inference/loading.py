@@ -42,6 +42,7 @@ from aslseg.networks.checkpoints import (
 from aslseg.networks.device import choose_device
 from aslseg.networks.unet import build_network
 from aslseg.preprocessing.roi import image_channels
+from aslseg.project.case import EMBEDDINGS
 from aslseg.project.project import Project, open_project
 from aslseg.project.run_folder import (
     RunFolder,
@@ -52,7 +53,6 @@ from aslseg.project.run_folder import (
 )
 from aslseg.project.run_tables import is_co_trained, round_number
 from aslseg.sam.classwise import ClasswiseSam
-from aslseg.sam.embeddings import EMBEDDINGS
 from aslseg.sam.predictor import VolumeSamPredictor, build_sam_predictor
 from aslseg.sam.tuning import load_trainable_state
 from aslseg.sam.two_decoders import TwoDecoderSam

@@ -37,10 +37,9 @@ from aslseg.config import SamConfig
 from aslseg.data.orientation import ORIENTATION, axial_labelmap, axial_volume, to_axial
 from aslseg.data.volume import Geometry, Labelmap, Volume
 from aslseg.errors import StorageError
-from aslseg.project.case import CACHE
+from aslseg.project.case import CACHE, EMBEDDINGS
 from aslseg.project.project import open_project
 from aslseg.project.run_folder import RunFolder, best_round, weights_digest
-from aslseg.sam.embeddings import EMBEDDINGS
 from aslseg.sam.weights import verify_weights
 from aslseg.storage import atomic_path, plain, sha256_of
 

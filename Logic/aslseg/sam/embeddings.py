@@ -28,8 +28,6 @@ logger = logging.getLogger(__name__)
 VERSION = 1  # raise it when the same slice no longer gives the same embedding
 
 
-EMBEDDINGS = "embeddings"
-"""Folder of a cache that they are kept in."""
 SLICES_PER_PART = 16
 
 
