@@ -24,8 +24,7 @@ from aslseg.targets import cascade_stages, is_given
 def data_of_now(project: Project) -> tuple[Project, LearntData]:
     """Return a project as it is now, and what there is to learn from.
 
-    The project's organ masks stay those of
-    now, whatever becomes of the files.
+    The project's organ masks stay those of now, whatever becomes of the files.
     """
     with changing(project.folder):  # nobody takes a label map back meanwhile
         now = open_project(project.folder)
