@@ -28,7 +28,7 @@ from aslseg.data.volume import Geometry, Labelmap, Volume
 
 ROOT = Path(__file__).resolve().parents[1]
 
-pytest.register_assert_rewrite("sam_methods")  # so that its checks say what differs
+pytest.register_assert_rewrite("support.sam_methods")  # so that its checks say what differs
 
 hypothesis.settings.register_profile("repeatable", deadline=None, derandomize=True, database=None)
 hypothesis.settings.load_profile("repeatable")

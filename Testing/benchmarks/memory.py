@@ -33,7 +33,7 @@ def train(folder: Path, count: int) -> None:
     from aslseg.project.case import CaseFiles
     from aslseg.project.create import create_project, select_cases
     from aslseg.runs import start_run
-    from tiny_project import tiny_config
+    from support.tiny_project import tiny_config
 
     tune_allocator()
     geometry, files = Geometry.axis_aligned(SHAPE, (4.0, 2.0, 2.0)), []

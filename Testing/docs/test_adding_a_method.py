@@ -11,8 +11,8 @@ import pytest
 from aslseg.inference.loading import LOADERS, specialist_ensemble
 from aslseg.methods import METHODS
 from aslseg.runs import start_run
-from tiny_project import SPECIALIST, UNLABELLED, a_tiny_project, tiny_config
-from whole_runs import rows_of
+from support.tiny_project import SPECIALIST, UNLABELLED, a_tiny_project, tiny_config
+from support.whole_runs import rows_of
 
 PAGE = Path(__file__).resolve().parents[2] / "Docs" / "adding-a-method.md"
 

@@ -113,7 +113,7 @@ def fail_from_call(folder: Path, number: int, error: int, once: bool = False) ->
 
 def use_small_sam() -> None:
     """Let a small SAM with fixed weights stand for the released ones."""
-    from whole_runs import use_small_sam
+    from support.whole_runs import use_small_sam
 
     use_small_sam(pytest.MonkeyPatch())
 

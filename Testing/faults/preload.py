@@ -19,7 +19,7 @@ for _name in (
         "aslseg.engine.tasks",
     ),
     *("aslseg.methods", "matplotlib.pyplot"),
-    *("faults.decisions", "faults.hooks", "whole_runs", "pytest"),
+    *("faults.decisions", "faults.hooks", "support.whole_runs", "pytest"),
 ):
     import_module(_name)
 choose_device("cpu")

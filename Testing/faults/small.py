@@ -16,8 +16,8 @@ from aslseg.project.case import CaseFiles
 from aslseg.project.create import create_project, select_cases
 from aslseg.project.project import Project
 from aslseg.project.run_folder import RunFolder
-from tiny_project import ADAPTATION, SPECIALIST, tiny_config
-from whole_runs import results
+from support.tiny_project import ADAPTATION, SPECIALIST, tiny_config
+from support.whole_runs import results
 
 GEOMETRY = Geometry.axis_aligned((3, 32, 32), (4.0, 2.0, 2.0))
 LABELLED, VALIDATION = ("c0", "c1"), ("c3",)

@@ -43,8 +43,8 @@ from aslseg.sam.embeddings import VolumeEmbeddings
 from aslseg.storage import write_json_atomic
 from aslseg.training.rounds import read_case_reliability
 from faults.stored_mutations import mutated
-from synthetic_run import write_run
-from tiny_project import GEOMETRY, a_patient, a_tiny_project, tiny_config
+from support.synthetic_run import write_run
+from support.tiny_project import GEOMETRY, a_patient, a_tiny_project, tiny_config
 
 LIMIT_S = 10
 REPORT_EVERY = 12

@@ -35,7 +35,7 @@ from aslseg.project.run_folder import RunFolder
 from faults.campaigns import Campaign, count, draws
 from faults.checks import LIMIT_S, assert_all_readable, assert_lock_is_free, assert_no_traceback
 from faults.children import LOGIC, environment
-from tiny_project import a_tiny_project, tiny_config, write_patients
+from support.tiny_project import a_tiny_project, tiny_config, write_patients
 
 sys.path.insert(0, str(LOGIC.parent / "SlicerASLseg"))
 

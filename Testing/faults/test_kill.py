@@ -32,7 +32,7 @@ from faults.checks import (
 from faults.children import Ended
 from faults.decisions import decide, told
 from faults.small import Template, a_template, config_without_sam, results_of
-from whole_runs import contents
+from support.whole_runs import contents
 
 pytestmark = pytest.mark.slow
 

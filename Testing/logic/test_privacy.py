@@ -15,8 +15,8 @@ from aslseg.cli.main import app
 from aslseg.config import parse_config
 from aslseg.data.images import write_labelmap
 from aslseg.storage import write_json_atomic
-from dicom_slices import write_slice
-from tiny_project import a_patient, tiny_config
+from support.dicom_slices import write_slice
+from support.tiny_project import a_patient, tiny_config
 
 NAME = "SENTINEL^PATIENT"
 OF_A_PERSON = {

@@ -1,8 +1,8 @@
 """How far one has to read: the files of the library that a volume and a labelled case go through.
 
-The numbers are counts of files of which a function runs (`walk.py`); a file that only gives names
-or types does not count. Docs/design.md names the files that take a step, in their order; the others
-are entered for values (settings, targets, geometry, masks), events, and checks.
+The numbers are counts of files of which a function runs (`support/walk.py`); a file that only gives
+names or types does not count. Docs/design.md names the files that take a step, in their order; the
+others are entered for values (settings, targets, geometry, masks), events, and checks.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from aslseg.data.images import read_volume, write_labelmap
 from aslseg.project.run_folder import RunFolder
 from aslseg.runs import start_run
 from aslseg.training.trainer import Trainer
-from tiny_project import SPECIALIST, a_tiny_project, tiny_config
-from walk import entered_files
-from whole_runs import ensemble_with_small_sam, run_with_small_sam, use_small_sam
+from support.tiny_project import SPECIALIST, a_tiny_project, tiny_config
+from support.walk import entered_files
+from support.whole_runs import ensemble_with_small_sam, run_with_small_sam, use_small_sam
 
 STAGE = SPECIALIST.model_copy(update={"iterations": 1})
 CONFIG = tiny_config(
@@ -117,7 +117,7 @@ import sys
 from pathlib import Path
 from aslseg.cli.main import app
 from aslseg.sam import predictor
-from sam_doubles import a_small_sam
+from support.sam_doubles import a_small_sam
 predictor.build_sam = lambda *_, input_size, **__: a_small_sam("tiny", input_size)
 predictor.get_weights = lambda *_, **__: Path("none")
 app({words!r}, standalone_mode=False)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from package.cmake_lists import ROOT
-from tiny_project import a_tiny_project, tiny_config
+from support.tiny_project import a_tiny_project, tiny_config
 
 pytest.importorskip("build", reason="the package 'build' is not installed")
 

@@ -69,7 +69,7 @@ class Data:
 
 def made_up(folder: Path, count: int = len(LITS)) -> Data:
     """Write tiny patients."""
-    from tiny_project import a_patient
+    from support.tiny_project import a_patient
 
     data = _folders(folder)
     for number in range(count):

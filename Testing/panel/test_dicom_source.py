@@ -13,8 +13,8 @@ import slicer
 from harness import wait_for_files
 
 from aslseg.errors import AslsegError
-from dicom_slices import write_slice
 from standin.harness import click
+from support.dicom_slices import write_slice
 
 ROOT_UID = "1.2.826.0.1.3680043.2.1125"
 ANNA, BERT = "ANNA0815", "BERT4711"

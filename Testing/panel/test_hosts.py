@@ -13,9 +13,9 @@ from harness import close_module
 
 from aslseg.project.remote_run import RemoteRun, open_remote_runs, write_remote_run
 from aslseg.remote.hosts import forget_host
-from remote_host import STEPS, a_host, allow_steps, end_engines
 from standin.harness import choose, click, wait_until
-from tiny_project import a_tiny_project
+from support.remote_host import STEPS, a_host, allow_steps, end_engines
+from support.tiny_project import a_tiny_project
 
 pytestmark = pytest.mark.slow
 

@@ -1073,7 +1073,7 @@ def test_a_project_without_a_target_inside_another_says_that_it_lists_no_lesions
     from aslseg.project.case import CaseFiles
     from aslseg.project.create import create_project
     from aslseg.targets import Target
-    from tiny_project import write_patients
+    from support.tiny_project import write_patients
 
     image = write_patients(tmp_path / "data")[0].image
     targets = (Target(name="tumour", value=1),)

@@ -12,13 +12,13 @@ import pytest
 import slicer
 from harness import wait_for_files
 
-import small_images
 from aslseg.data.images import read_labelmap, write_labelmap, write_volume
 from aslseg.data.volume import Geometry, Labelmap, Volume
 from aslseg.errors import AslsegError
 from aslseg.project.plan import Plan, patients_of, with_facts
 from standin.harness import choose, click, measured_event_loop
-from textured_bodies import SPACING_MM, a_body
+from support import small_images
+from support.textured_bodies import SPACING_MM, a_body
 
 GRID = Geometry.axis_aligned((4, 12, 14), (5.0, 2.0, 2.0))
 CASE, VOLUME, LABEL, MASKS, ROLE, PATIENT = range(6)

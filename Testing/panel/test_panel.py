@@ -254,7 +254,7 @@ def test_without_a_run_sam_alone_follows_a_click(person: Clicks) -> None:
 
     from ASLsegLib.scene.prompts import POSITIVE, add_point
     from ASLsegLib.scene.volumes import add_volume
-    from tiny_project import a_patient
+    from support.tiny_project import a_patient
 
     volume = add_volume(a_patient(2)[0], "free")
     slicer.util.setSliceViewerLayers(background=volume, fit=True)

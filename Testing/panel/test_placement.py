@@ -17,7 +17,7 @@ from test_bare import make_project
 
 from aslseg.data.volume import Geometry, Volume
 from standin.harness import choose_node, click, run_event_loop, wait_until
-from synthetic_run import write_run
+from support.synthetic_run import write_run
 
 SHAPE = (8, 40, 50)
 

@@ -16,7 +16,7 @@ from harness import show_slice_of, wait_for_engine
 from trained import UNLABELLED
 
 from standin.harness import click, wait_until
-from walk import entered_files
+from support.walk import entered_files
 
 K = 6
 

@@ -15,7 +15,7 @@ sys.path += [str(ROOT / "Logic"), str(ROOT / "Testing")]
 from aslseg.config import RunConfig, SamConfig  # noqa: E402
 from aslseg.project.create import create_project, select_cases  # noqa: E402
 from aslseg.project.project import Project  # noqa: E402
-from tiny_project import SPECIALIST, tiny_config, write_patients  # noqa: E402
+from support.tiny_project import SPECIALIST, tiny_config, write_patients  # noqa: E402
 
 CASES = ("c0", "c2", "c3", "c5")
 LABELLED, UNLABELLED, VALIDATION = "c0", ("c2", "c3"), "c5"

@@ -21,8 +21,8 @@ import torch
 from aslseg.engine import server
 from aslseg.engine.protocol import FINAL
 from aslseg.sam.weights import verify_weights
-from walk import entered_files
-from whole_runs import use_small_sam
+from support.walk import entered_files
+from support.whole_runs import use_small_sam
 
 if __name__ == "__main__":
     torch.set_num_threads(1)

@@ -15,7 +15,7 @@ from aslseg.data.volume import Float32, Volume
 from aslseg.events import Monitor
 from aslseg.prompts import SlicePrompts
 from aslseg.targets import LIVER_TARGETS, Target
-from tiny_project import SPECIALIST, a_patient, tiny_config
+from support.tiny_project import SPECIALIST, a_patient, tiny_config
 
 HIPPOCAMPUS = (Target(name="anterior", value=1), Target(name="posterior", value=2))
 

@@ -46,10 +46,10 @@ from aslseg.project.patients import with_patients
 from aslseg.runs import start_run
 from aslseg.storage import write_json_atomic
 from aslseg.targets import LIVER_TARGETS
-from command_line import aslseg
-from tiny_benchmark import HELD_OUT, a_preset, an_experiment, data_in
-from tiny_project import GEOMETRY, a_patient, write_patients
-from whole_runs import contents, use_small_sam
+from support.command_line import aslseg
+from support.tiny_benchmark import HELD_OUT, a_preset, an_experiment, data_in
+from support.tiny_project import GEOMETRY, a_patient, write_patients
+from support.whole_runs import contents, use_small_sam
 
 SPECIALISTS = ("supervised", "mean_teacher")
 ROWS = (*SPECIALISTS, "lesion_rule", "all_labels")

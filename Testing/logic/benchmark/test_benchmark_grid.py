@@ -25,8 +25,8 @@ from aslseg.data.images import read_labelmap, read_volume, write_labelmap, write
 from aslseg.data.orientation import Turn
 from aslseg.data.volume import Geometry, Volume
 from aslseg.project.case import CaseFiles
-from tiny_benchmark import HELD_OUT, a_preset, an_experiment, data_in
-from tiny_project import a_patient, write_patients
+from support.tiny_benchmark import HELD_OUT, a_preset, an_experiment, data_in
+from support.tiny_project import a_patient, write_patients
 
 GRID = Grid(spacing_mm=(8.0, 4.0, 4.0))  # twice that of the patients
 IGNORED = 3

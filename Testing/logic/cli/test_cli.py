@@ -34,9 +34,9 @@ from aslseg.project.project import open_project
 from aslseg.project.run_folder import RunFolder, create_run
 from aslseg.project.running import running
 from aslseg.targets import LIVER_TARGETS, Target
-from command_line import aslseg
-from synthetic_run import write_run
-from tiny_project import a_patient, a_tiny_project, tiny_config
+from support.command_line import aslseg
+from support.synthetic_run import write_run
+from support.tiny_project import a_patient, a_tiny_project, tiny_config
 
 GEOMETRY = Geometry.axis_aligned((5, 24, 24), (4.0, 3.0, 3.0))
 COMMANDS = ("init", "train", "segment", "evaluate", "status", "weights", "export", "demo")

@@ -15,8 +15,8 @@ from aslseg.evaluation.metrics import dice
 from aslseg.project.given_masks import set_organ_masks
 from aslseg.project.project import Project, open_project
 from aslseg.runs import start_run
-from command_line import aslseg
-from tiny_project import a_patient, a_tiny_project, tiny_config
+from support.command_line import aslseg
+from support.tiny_project import a_patient, a_tiny_project, tiny_config
 
 CASE = "c6"
 _, TRUTH = a_patient(6)

@@ -11,8 +11,8 @@ from typer.testing import Result
 from aslseg.errors import CancelledError
 from aslseg.project.project import Project
 from aslseg.project.run_folder import open_run
-from command_line import aslseg
-from tiny_project import a_tiny_project, tiny_config
+from support.command_line import aslseg
+from support.tiny_project import a_tiny_project, tiny_config
 
 
 def train(project: Project, *words: object) -> Result:

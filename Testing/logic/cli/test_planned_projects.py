@@ -9,9 +9,9 @@ import pytest
 
 from aslseg.data.images import write_volume
 from aslseg.project.project import open_project
-from command_line import aslseg
-from small_images import write_image, write_label
-from tiny_project import a_patient, a_tiny_project
+from support.command_line import aslseg
+from support.small_images import write_image, write_label
+from support.tiny_project import a_patient, a_tiny_project
 
 
 @pytest.fixture

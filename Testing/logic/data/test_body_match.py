@@ -21,7 +21,7 @@ from aslseg.data.orientation import to_axial
 from aslseg.data.volume import Float32, Geometry, Spacing3, Volume
 from aslseg.errors import CancelledError
 from aslseg.events import CancelToken, Monitor
-from textured_bodies import SPACING_MM, a_body, moved
+from support.textured_bodies import SPACING_MM, a_body, moved
 
 
 def digest_of(voxels: Float32, spacing_mm: Spacing3 = SPACING_MM) -> BodyDigest:

@@ -31,7 +31,7 @@ from aslseg.data.images import (
 )
 from aslseg.data.volume import Geometry, Labelmap, Volume
 from aslseg.errors import ImageError, StorageError
-from dicom_slices import write_slice
+from support.dicom_slices import write_slice
 
 FORMATS = [".nii.gz", ".nii", ".nrrd", ".mha"]
 

@@ -47,10 +47,10 @@ from aslseg.report.data import read_run
 from aslseg.runs import resume_run, start_run
 from aslseg.sam.predictor import VolumeSamPredictor
 from aslseg.targets import LIVER_TARGETS, cascade_stages
-from sam_doubles import a_small_sam
-from synthetic_run import write_run
-from tiny_project import SPECIALIST, a_patient, tiny_config, write_patients
-from whole_runs import weights_in
+from support.sam_doubles import a_small_sam
+from support.synthetic_run import write_run
+from support.tiny_project import SPECIALIST, a_patient, tiny_config, write_patients
+from support.whole_runs import weights_in
 
 STORAGES = [
     Turn(axes, mirrored)

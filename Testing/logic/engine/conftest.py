@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from engine_child import EngineChild
+from support.engine_child import EngineChild
 
 
 @pytest.fixture(scope="module")

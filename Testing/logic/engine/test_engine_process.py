@@ -40,8 +40,8 @@ from aslseg.project.run_folder import RunFolder
 from aslseg.project.run_tables import read_table
 from aslseg.project.unlike_labelled import read_intensities, write_intensities
 from aslseg.targets import LIVER_TARGETS, Target
-from engine_child import EngineChild
-from tiny_project import LABELLED, UNLABELLED, a_tiny_project, tiny_config
+from support.engine_child import EngineChild
+from support.tiny_project import LABELLED, UNLABELLED, a_tiny_project, tiny_config
 
 LIBRARY = Path(__file__).resolve().parents[3] / "Logic"
 Task = Callable[[Mapping[str, Any], Monitor], Done]

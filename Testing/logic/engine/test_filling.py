@@ -29,8 +29,8 @@ from aslseg.project.run_folder import create_run
 from aslseg.runs import start_run
 from aslseg.targets import LIVER_TARGETS, cascade_stages
 from aslseg.training.slice_learning import TASK
-from engine_child import FINAL, EngineChild
-from tiny_project import SPECIALIST, a_patient, a_tiny_project, tiny_config
+from support.engine_child import FINAL, EngineChild
+from support.tiny_project import SPECIALIST, a_patient, a_tiny_project, tiny_config
 
 DRAWN = [2, 6, 10]
 BETWEEN = [3, 4, 5, 7, 8, 9]

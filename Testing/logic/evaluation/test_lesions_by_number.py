@@ -26,8 +26,8 @@ from aslseg.project.project import Project, open_project
 from aslseg.project.review import decisions, draw, undo_last
 from aslseg.project.roles import assign
 from aslseg.project.run_folder import RunFolder
-from project_states import states_between
-from tiny_project import GEOMETRY, a_tiny_project
+from support.project_states import states_between
+from support.tiny_project import GEOMETRY, a_tiny_project
 
 LABELS = np.zeros(GEOMETRY.shape, np.uint8)
 LABELS[1:9, 5:30, 5:30] = 1

@@ -19,7 +19,7 @@ from aslseg.project.case import CaseFiles
 from aslseg.project.create import create_project
 from aslseg.project.review import draw
 from aslseg.targets import LIVER_TARGETS, Target
-from dicom_slices import write_slice
+from support.dicom_slices import write_slice
 
 ROOT = "1.2.826.0.1.3680043.2.1125"
 

@@ -25,7 +25,7 @@ from aslseg.project.review import accept, correct, draw, reject
 from aslseg.project.run_folder import RunFolder
 from aslseg.storage import sha256_of, write_text_atomic
 from aslseg.targets import Target
-from synthetic_run import a_finished_run
+from support.synthetic_run import a_finished_run
 
 GEOMETRY = Geometry.axis_aligned((3, 4, 5), (3.0, 1.5, 1.0))
 NNUNET = ExportOptions(format="nnunet")

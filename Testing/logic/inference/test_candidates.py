@@ -47,7 +47,7 @@ from aslseg.inference.lesion_stage import (
 )
 from aslseg.preprocessing.roi import build_roi
 from aslseg.targets import LIVER_TARGETS, Target, cascade_stages, lesion_targets
-from tiny_project import tiny_config
+from support.tiny_project import tiny_config
 
 SHAPE = (10, 40, 40)
 GEOMETRY = Geometry.axis_aligned(SHAPE, (4.0, 2.0, 2.0))  # a voxel has 0.016 ml

@@ -29,7 +29,7 @@ from aslseg.networks.device import padding_of
 from aslseg.networks.unet import build_network, input_channels
 from aslseg.preprocessing.roi import Roi, build_roi
 from aslseg.targets import LIVER_TARGETS, Target, cascade_stages
-from tiny_project import SPECIALIST, a_patient, tiny_config
+from support.tiny_project import SPECIALIST, a_patient, tiny_config
 
 CPU = torch.device("cpu")
 GRID = Geometry.axis_aligned((4, 12, 12), (4.0, 1.0, 1.0))  # a voxel has 0.004 ml

@@ -38,8 +38,8 @@ from aslseg.project.datasets import cases_from_folder
 from aslseg.project.run_folder import RunFolder
 from aslseg.prompts import BoxPrompt, SlicePrompts
 from aslseg.storage import write_json_atomic
-from tiny_project import SPECIALIST, tiny_config, write_patients
-from whole_runs import ensemble_with_small_sam, run_with_small_sam
+from support.tiny_project import SPECIALIST, tiny_config, write_patients
+from support.whole_runs import ensemble_with_small_sam, run_with_small_sam
 
 GEOMETRY = Geometry.axis_aligned((4, 6, 6), (2.0, 1.0, 1.0))
 VOLUME = Volume(np.arange(144, dtype=np.int16).reshape(4, 6, 6), GEOMETRY)

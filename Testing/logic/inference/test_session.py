@@ -33,7 +33,7 @@ from aslseg.prompts import (
     propose_prompts,
 )
 from aslseg.targets import LIVER_TARGETS, Target, cascade_stages
-from tiny_project import GEOMETRY, a_patient, ball, tiny_config
+from support.tiny_project import GEOMETRY, a_patient, ball, tiny_config
 
 LIVER = ball((6, 20, 20), 11)
 TUMOUR = ball((6, 15, 20), 4) & LIVER

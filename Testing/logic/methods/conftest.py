@@ -9,8 +9,8 @@ import pytest
 
 from aslseg.inference.ensemble import Ensemble
 from aslseg.project.run_folder import RunFolder
-from sam_methods import MakeConfig
-from whole_runs import ensemble_with_small_sam, run_with_small_sam, use_small_sam
+from support.sam_methods import MakeConfig
+from support.whole_runs import ensemble_with_small_sam, run_with_small_sam, use_small_sam
 
 
 @pytest.fixture(autouse=True)

@@ -29,8 +29,8 @@ from aslseg.sam.two_decoders import TwoDecoderSam
 from aslseg.targets import LIVER_TARGETS
 from aslseg.training.ssl.base import LossTerms
 from aslseg.training.trainer import step_generator
-from sam_doubles import a_small_sam
-from sam_methods import (
+from support.sam_doubles import a_small_sam
+from support.sam_methods import (
     MakeConfig,
     OwnSamChecks,
     dice_loss,
@@ -40,7 +40,7 @@ from sam_methods import (
     put_back,
     rates_of,
 )
-from tiny_project import (
+from support.tiny_project import (
     NETWORK,
     SPECIALIST,
     UNLABELLED,
@@ -48,7 +48,7 @@ from tiny_project import (
     tiny_config,
     write_patients,
 )
-from whole_runs import (
+from support.whole_runs import (
     at_step,
     prediction_in,
     results,

@@ -16,9 +16,16 @@ from aslseg.inference.loading import LOADERS
 from aslseg.methods import METHODS, training_of
 from aslseg.project.run_folder import open_run
 from aslseg.project.run_tables import METRIC_COLUMNS, RELIABILITY_COLUMNS
-from tiny_project import SPECIALIST, TEST, UNLABELLED, VALIDATION, a_tiny_project, tiny_config
-from walk import entered_files
-from whole_runs import rows_of
+from support.tiny_project import (
+    SPECIALIST,
+    TEST,
+    UNLABELLED,
+    VALIDATION,
+    a_tiny_project,
+    tiny_config,
+)
+from support.walk import entered_files
+from support.whole_runs import rows_of
 
 STAGE = SPECIALIST.model_copy(update={"iterations": 3, "batch_size": 2, "patch_size": 40})
 

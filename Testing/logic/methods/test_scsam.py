@@ -50,10 +50,10 @@ from aslseg.training.recorded_network import LEAST_STEPS, STEPS_BEFORE, NetworkR
 from aslseg.training.rounds import Round
 from aslseg.training.run_plan import planned_steps
 from aslseg.training.trainer import step_generator
-from recorded_networks import RecordingDouble
-from run_contexts import a_run_context
-from sam_doubles import a_small_sam
-from sam_methods import (
+from support.recorded_networks import RecordingDouble
+from support.run_contexts import a_run_context
+from support.sam_doubles import a_small_sam
+from support.sam_methods import (
     MakeConfig,
     OwnSamChecks,
     dice_loss,
@@ -62,7 +62,7 @@ from sam_methods import (
     patches_of,
     rates_of,
 )
-from tiny_project import (
+from support.tiny_project import (
     LABELLED,
     NETWORK,
     SPECIALIST,
@@ -71,7 +71,7 @@ from tiny_project import (
     a_tiny_project,
     tiny_config,
 )
-from whole_runs import (
+from support.whole_runs import (
     at_step,
     ensemble_with_small_sam,
     prediction_in,

@@ -48,8 +48,8 @@ from aslseg.training.rounds import Round
 from aslseg.training.sam_gate import gate_scores
 from aslseg.training.ssl.mean_teacher import MeanTeacher
 from aslseg.training.trainer import step_generator
-from run_contexts import a_run_context
-from tiny_project import (
+from support.run_contexts import a_run_context
+from support.tiny_project import (
     GEOMETRY,
     NETWORK,
     SPECIALIST,
@@ -58,7 +58,7 @@ from tiny_project import (
     a_tiny_project,
     tiny_config,
 )
-from whole_runs import (
+from support.whole_runs import (
     at_step,
     results,
     rows_of,

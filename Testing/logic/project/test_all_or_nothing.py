@@ -20,8 +20,8 @@ from aslseg.project.project import Project, open_project
 from aslseg.project.renew_image import renew_image
 from aslseg.project.review import decisions, draw
 from aslseg.storage import write_json_atomic
-from project_states import states_between
-from tiny_project import a_patient, a_tiny_project
+from support.project_states import states_between
+from support.tiny_project import a_patient, a_tiny_project
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ from aslseg.project.renew_image import renew_image
 from aslseg.project.review import decisions, draw, reject, undo_last
 from aslseg.project.run_folder import create_run
 from aslseg.project.running import running
-from tiny_project import a_patient, a_tiny_project, tiny_config
+from support.tiny_project import a_patient, a_tiny_project, tiny_config
 
 
 @pytest.fixture

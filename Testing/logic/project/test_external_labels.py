@@ -41,7 +41,7 @@ from aslseg.project.run_folder import (
     runs_of,
 )
 from aslseg.project.run_list import list_runs
-from tiny_project import GEOMETRY, a_patient, a_tiny_project, tiny_config
+from support.tiny_project import GEOMETRY, a_patient, a_tiny_project, tiny_config
 
 LIVER = np.zeros(GEOMETRY.shape, np.bool_)
 LIVER[2:8, 5:20, 5:20] = True

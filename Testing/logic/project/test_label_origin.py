@@ -14,8 +14,8 @@ from aslseg.project.label_origin import ORIGIN, ai_label_problem
 from aslseg.project.plan import plan_additions, plan_problems, plan_project, write_plan
 from aslseg.project.project import Project
 from aslseg.storage import write_json_atomic, write_text_atomic
-from small_images import write_image, write_label
-from synthetic_run import a_finished_run
+from support.small_images import write_image, write_label
+from support.synthetic_run import a_finished_run
 
 
 @pytest.fixture

@@ -21,8 +21,8 @@ from aslseg.project.lesion_decisions import (
 )
 from aslseg.project.project import Project
 from aslseg.targets import LIVER_TARGETS
-from lesion_blocks import accepted, block, deleted
-from tiny_project import GEOMETRY, a_tiny_project
+from support.lesion_blocks import accepted, block, deleted
+from support.tiny_project import GEOMETRY, a_tiny_project
 
 
 @pytest.fixture

@@ -21,8 +21,8 @@ from aslseg.project.review import correct, draw, undo_last
 from aslseg.project.run_folder import RunFolder
 from aslseg.storage import write_json_atomic
 from aslseg.targets import LIVER_TARGETS
-from synthetic_run import a_finished_run
-from tiny_project import GEOMETRY, a_tiny_project
+from support.synthetic_run import a_finished_run
+from support.tiny_project import GEOMETRY, a_tiny_project
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ from aslseg.project.organ_masks import (
 from aslseg.project.project import Project, open_project
 from aslseg.project.renew_image import renew_image
 from aslseg.targets import LIVER_TARGETS, Target
-from command_line import aslseg
+from support.command_line import aslseg
 
 GRID = Geometry.axis_aligned((4, 6, 8), (3.0, 1.5, 1.0))
 LIVER, TUMOUR = LIVER_TARGETS

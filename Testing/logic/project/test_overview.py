@@ -31,7 +31,7 @@ from aslseg.project.overview import (
 )
 from aslseg.project.project import Project
 from aslseg.targets import LIVER_TARGETS
-from tiny_project import a_tiny_project
+from support.tiny_project import a_tiny_project
 
 NAMES = ["liver", "tumour"]
 

@@ -22,9 +22,9 @@ from aslseg.project.patients import (
 )
 from aslseg.project.project import Project, open_project
 from aslseg.project.roles import assign, volumes_of_same_patient
-from command_line import aslseg
-from dicom_slices import write_slice
-from tiny_project import a_patient, write_patients
+from support.command_line import aslseg
+from support.dicom_slices import write_slice
+from support.tiny_project import a_patient, write_patients
 
 ISSUER = "0010|0021"
 

@@ -28,7 +28,7 @@ from aslseg.project.plan import (
 )
 from aslseg.project.target_table import TargetRow
 from aslseg.targets import LIVER_TARGETS, Target
-from small_images import GRID, write_image, write_label
+from support.small_images import GRID, write_image, write_label
 
 
 @pytest.fixture

@@ -20,8 +20,8 @@ from aslseg.project.predictions import read_predictions
 from aslseg.project.project import Project
 from aslseg.project.review import accept
 from aslseg.project.run_folder import RunFolder
-from synthetic_run import a_finished_run
-from tiny_project import GEOMETRY, a_tiny_project
+from support.synthetic_run import a_finished_run
+from support.tiny_project import GEOMETRY, a_tiny_project
 
 Reader = Callable[[Project, RunFolder], object]
 

@@ -28,7 +28,7 @@ from aslseg.project.renew_image import renew_image
 from aslseg.project.review import correct, decisions, history, undo_last
 from aslseg.project.run_folder import RunFolder, check_targets, create_run
 from aslseg.runs import resume_run, start_run
-from tiny_project import GEOMETRY, a_patient, a_tiny_project, tiny_config
+from support.tiny_project import GEOMETRY, a_patient, a_tiny_project, tiny_config
 
 CASES = ("c2", "c3", "c4", "c6")
 SAVE_LABELS = """
@@ -37,7 +37,7 @@ from pathlib import Path
 from aslseg.project.project import open_project
 from aslseg.project.review import correct, undo_last
 from aslseg.data.volume import Labelmap
-from tiny_project import GEOMETRY, a_patient
+from support.tiny_project import GEOMETRY, a_patient
 project, what = open_project(Path(sys.argv[1])), sys.argv[2]
 labels = Labelmap(a_patient(1)[1].labels, GEOMETRY)
 print("ready", flush=True)

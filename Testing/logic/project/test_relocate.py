@@ -20,7 +20,7 @@ from aslseg.project.create import create_project
 from aslseg.project.project import Project, open_project
 from aslseg.project.relocate import Relocation, relocate_images
 from aslseg.project.renew_image import renew_image
-from tiny_project import GEOMETRY, a_patient
+from support.tiny_project import GEOMETRY, a_patient
 
 
 @pytest.fixture

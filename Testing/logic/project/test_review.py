@@ -21,8 +21,8 @@ from aslseg.project.review_order import review_queue
 from aslseg.project.roles import assign
 from aslseg.project.run_folder import RunFolder
 from aslseg.project.run_tables import REFINED, RELIABILITY_COLUMNS, write_table
-from synthetic_run import a_finished_run
-from tiny_project import GEOMETRY, a_tiny_project
+from support.synthetic_run import a_finished_run
+from support.tiny_project import GEOMETRY, a_tiny_project
 
 ROWS = (
     # case, checkpoints, predictions, score, accepted, reason, accepted targets, notes

@@ -14,7 +14,7 @@ from aslseg.project.candidate_table import CANDIDATES, CandidateRow, write_candi
 from aslseg.project.case_reports import CaseReport, CaseState, expected_lesions_ml
 from aslseg.project.review_order import waiting
 from aslseg.project.run_folder import RunFolder
-from synthetic_run import a_finished_run
+from support.synthetic_run import a_finished_run
 
 GRID = Geometry.axis_aligned((3, 4, 5), (1.0, 1.0, 1.0))
 

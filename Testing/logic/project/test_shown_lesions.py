@@ -9,8 +9,8 @@ from aslseg.data.volume import Labels
 from aslseg.project.lesion_decisions import BoxedMask, CaseLesions, LesionDecision
 from aslseg.project.shown_lesions import as_decided, shown_otherwise
 from aslseg.targets import LIVER_TARGETS
-from lesion_blocks import accepted, block, deleted
-from tiny_project import GEOMETRY
+from support.lesion_blocks import accepted, block, deleted
+from support.tiny_project import GEOMETRY
 
 FIRST, SECOND, THIRD = (2, 2, 2), (2, 10, 10), (6, 20, 20)
 

@@ -20,9 +20,9 @@ from aslseg.project.plan import Plan, with_facts
 from aslseg.project.plan_bodies import look_alike
 from aslseg.project.project import Project, open_project
 from aslseg.project.roles import assign
-from command_line import aslseg
-from textured_bodies import SPACING_MM, a_body, moved
-from tiny_project import a_patient
+from support.command_line import aslseg
+from support.textured_bodies import SPACING_MM, a_body, moved
+from support.tiny_project import a_patient
 
 IDS = {"a": 0, "b": 1, "again": 0}
 """Names of volumes and the bodies that they show."""

@@ -23,9 +23,9 @@ from aslseg.project.run_folder import RunFolder
 from aslseg.project.windows import Intensities, intensities_of, window_notes
 from aslseg.runs import start_run
 from aslseg.targets import LIVER_TARGETS, Target
-from command_line import aslseg
-from tiny_project import SPECIALIST, a_patient, tiny_config, write_patients
-from whole_runs import stop_at
+from support.command_line import aslseg
+from support.tiny_project import SPECIALIST, a_patient, tiny_config, write_patients
+from support.whole_runs import stop_at
 
 GRID = Geometry.axis_aligned((2, 10, 10))
 ATRIUM = (Target(name="atrium", value=1),)

@@ -35,8 +35,16 @@ from aslseg.remote.link import LeftError
 from aslseg.remote.mirror import Digests, key_of, send_project
 from aslseg.remote.tasks import RemoteEngine
 from aslseg.storage import this_computer, visible_files, write_text_atomic
-from remote_host import SCRATCH, STEPS, a_host, allow_steps, end_engines, start_late, station_of
-from tiny_project import GEOMETRY, a_tiny_project
+from support.remote_host import (
+    SCRATCH,
+    STEPS,
+    a_host,
+    allow_steps,
+    end_engines,
+    start_late,
+    station_of,
+)
+from support.tiny_project import GEOMETRY, a_tiny_project
 
 
 @pytest.fixture(autouse=True)

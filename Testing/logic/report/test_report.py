@@ -33,7 +33,7 @@ from aslseg.report.data import Point, read_run, source_name
 from aslseg.report.report import write_report
 from aslseg.report.tables import mean_text
 from aslseg.targets import LIVER_TARGETS
-from synthetic_run import write_run
+from support.synthetic_run import write_run
 
 GEOMETRY = Geometry.axis_aligned((5, 40, 48), (4.0, 3.0, 3.0))
 REFINED = {"round": 2, "source": "refined", "target": "liver"}

@@ -19,7 +19,7 @@ from aslseg.sam.classwise import (
     stacked_points,
 )
 from aslseg.sam.embeddings import SliceFrame
-from sam_doubles import a_small_sam
+from support.sam_doubles import a_small_sam
 
 EDGE = 24
 

@@ -15,7 +15,7 @@ from aslseg.data.volume import Mask
 from aslseg.sam import clicks as clicking
 from aslseg.sam.clicks import DEEP_CLICKS, ClickTask, logits_under, next_click, simulate_clicks
 from aslseg.sam.embeddings import SliceFrame
-from sam_doubles import a_small_sam
+from support.sam_doubles import a_small_sam
 
 EDGE = 12
 

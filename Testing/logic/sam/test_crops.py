@@ -19,7 +19,7 @@ from aslseg.sam.predictor import VolumeSamPredictor
 from aslseg.sam.tuning import tune
 from aslseg.targets import LIVER_TARGETS
 from aslseg.training.sam_tuning import sam_training_case, tuning_loss, with_embeddings
-from sam_doubles import a_small_sam
+from support.sam_doubles import a_small_sam
 
 SHAPE = (3, 96, 128)
 GEOMETRY = Geometry.axis_aligned(SHAPE, (5.0, 2.0, 2.0))

@@ -15,7 +15,7 @@ from aslseg.sam import precision
 from aslseg.sam.embeddings import embed_slices
 from aslseg.sam.precision import Trial, choose_precision, try_bfloat16
 from aslseg.sam.predictor import VolumeSamPredictor
-from sam_doubles import a_small_sam
+from support.sam_doubles import a_small_sam
 
 SETTINGS = SamConfig(input_size=128)
 GOOD = Trial(dice=0.995, float32_s=0.4, bfloat16_s=0.2)

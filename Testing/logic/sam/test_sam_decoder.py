@@ -26,7 +26,7 @@ from aslseg.sam.embeddings import (
 )
 from aslseg.sam.model import build_sam
 from aslseg.sam.tuning import tune
-from sam_doubles import a_small_sam
+from support.sam_doubles import a_small_sam
 
 FRAME = SliceFrame(40, 60, 128)
 

@@ -31,7 +31,7 @@ from aslseg.sam.model import (
 from aslseg.sam.stock import ImageEncoderViT, Sam
 from aslseg.sam.tiny_vit import TinyViT, WindowAttention
 from aslseg.sam.vit import attend_fused, attend_plain
-from sam_doubles import SMALL_VIT, TINY, a_small_sam
+from support.sam_doubles import SMALL_VIT, TINY, a_small_sam
 
 
 @pytest.mark.parametrize("kind", ["tiny", "vit"])

@@ -21,7 +21,7 @@ from aslseg.sam.tuning import (
     tune,
     tunes_encoder,
 )
-from sam_doubles import a_small_sam
+from support.sam_doubles import a_small_sam
 
 KINDS = ("tiny", "vit")
 ENCODER_TUNINGS: tuple[Any, ...] = ("lora", "adapter")

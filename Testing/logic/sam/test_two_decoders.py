@@ -12,7 +12,7 @@ from aslseg.networks.checkpoints import TrainedPart, copy_sharing_frozen
 from aslseg.sam.classwise import POSITIVE, ClassPoints
 from aslseg.sam.tuning import tune
 from aslseg.sam.two_decoders import TwoDecoderSam, class_decoder
-from sam_doubles import a_small_sam
+from support.sam_doubles import a_small_sam
 
 EDGE = 24
 CLASSES = 3

@@ -25,9 +25,9 @@ from aslseg.training import cascade
 from aslseg.training.cascade import CascadeTrainingPlan, train_cascade
 from aslseg.training.cross_fitting import cross_fitted_models
 from aslseg.training.run_plan import planned_steps
-from run_contexts import a_run_context
-from tiny_project import SPECIALIST, a_patient, a_tiny_project, tiny_config
-from whole_runs import (
+from support.run_contexts import a_run_context
+from support.tiny_project import SPECIALIST, a_patient, a_tiny_project, tiny_config
+from support.whole_runs import (
     at_step,
     ensemble_with_small_sam,
     run_with_small_sam,

@@ -18,8 +18,8 @@ from aslseg.targets import LIVER_TARGETS, cascade_stages
 from aslseg.training import calibration
 from aslseg.training.calibration import Speed, speed_of
 from aslseg.training.run_plan import PlannedStep, estimate_of, planned_steps
-from sam_doubles import a_small_sam
-from tiny_project import a_tiny_project, tiny_config
+from support.sam_doubles import a_small_sam
+from support.tiny_project import a_tiny_project, tiny_config
 
 CPU = torch.device("cpu")
 STAGE = cascade_stages(LIVER_TARGETS)[0]

@@ -19,8 +19,8 @@ from aslseg.targets import LIVER_TARGETS, Target, cascade_stages
 from aslseg.training import cascade
 from aslseg.training.cascade import CascadeTrainingPlan, scheduled, train_cascade
 from aslseg.training.pseudo_label import PseudoLabel
-from run_contexts import a_run_context
-from tiny_project import SPECIALIST, a_patient, a_tiny_project, tiny_config
+from support.run_contexts import a_run_context
+from support.tiny_project import SPECIALIST, a_patient, a_tiny_project, tiny_config
 
 SHORT = SPECIALIST.model_copy(update={"iterations": 1})
 

@@ -19,8 +19,8 @@ from aslseg.training.cascade import CascadeTrainingPlan
 from aslseg.training.cross_fitting import OutOfFoldModels, cross_fitted_models, folds_of
 from aslseg.training.fold_labels import FoldLabelling, label_without_fold
 from aslseg.training.pseudo_label import PseudoLabel
-from run_contexts import a_run_context
-from tiny_project import a_tiny_project, tiny_config
+from support.run_contexts import a_run_context
+from support.tiny_project import a_tiny_project, tiny_config
 
 
 def a_context(

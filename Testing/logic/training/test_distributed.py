@@ -31,10 +31,10 @@ from aslseg.events import CancelToken, Event, Monitor, Progress
 from aslseg.project.run_folder import RunFolder
 from aslseg.runs import start_run
 from aslseg.targets import LIVER_TARGETS, region_mask
-from rank_of_a_run import RUN, config_of
-from sam_doubles import a_small_sam
-from tiny_project import a_tiny_project
-from whole_runs import use_small_sam
+from support.rank_of_a_run import RUN, config_of
+from support.sam_doubles import a_small_sam
+from support.tiny_project import a_tiny_project
+from support.whole_runs import use_small_sam
 
 TESTING = Path(__file__).parents[2]
 SAME_LABELS = 0.98
@@ -104,9 +104,9 @@ def two_processes(project: Path, notes: Path, *more: str) -> list[tuple[int, str
             "LOCAL_WORLD_SIZE": "2",
             "OMP_NUM_THREADS": "1",
         }
-        command = [sys.executable, str(TESTING / "rank_of_a_run.py"), str(project), str(notes)]
+        command = [sys.executable, "-m", "support.rank_of_a_run", str(project), str(notes), *more]
         process = subprocess.Popen(
-            [*command, *more], env=environment, stderr=subprocess.PIPE, text=True
+            command, cwd=TESTING, env=environment, stderr=subprocess.PIPE, text=True
         )
         started.append(process)
     try:

@@ -33,8 +33,8 @@ from aslseg.training.fusion import (
     case_folds,
     cross_validated_weights,
 )
-from tiny_project import ADAPTATION, LABELLED, TEST, VALIDATION, tiny_config, write_patients
-from whole_runs import at_step, results, stop_at, weights_in
+from support.tiny_project import ADAPTATION, LABELLED, TEST, VALIDATION, tiny_config, write_patients
+from support.whole_runs import at_step, results, stop_at, weights_in
 
 OF_LIVER = cascade_stages(LIVER_TARGETS)[0]
 CONFIG = RunConfig(adaptation=AdaptationConfig(channels=(4, 8), context_slices=0))

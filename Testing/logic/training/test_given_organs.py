@@ -23,7 +23,7 @@ from aslseg.project.project import Project, open_project
 from aslseg.project.run_folder import RunFolder
 from aslseg.runs import continue_run, start_run
 from aslseg.targets import LIVER_TARGETS
-from tiny_project import (
+from support.tiny_project import (
     ADAPTATION,
     GEOMETRY,
     LABELLED,
@@ -34,7 +34,7 @@ from tiny_project import (
     tiny_config,
     write_patients,
 )
-from whole_runs import rows_of, use_small_sam
+from support.whole_runs import rows_of, use_small_sam
 
 WITH_SAM = tiny_config(
     rounds=1,

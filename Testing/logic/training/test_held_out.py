@@ -20,9 +20,9 @@ from aslseg.training import held_out
 from aslseg.training.cascade import scheduled
 from aslseg.training.cross_fitting import OutOfFoldModel, forget_predictions
 from aslseg.training.held_out import predict_held_out, predict_sam_held_out
-from run_contexts import a_run_context
-from sam_doubles import a_small_sam
-from tiny_project import a_tiny_project, tiny_config
+from support.run_contexts import a_run_context
+from support.sam_doubles import a_small_sam
+from support.tiny_project import a_tiny_project, tiny_config
 
 
 @pytest.fixture

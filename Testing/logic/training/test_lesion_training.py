@@ -40,8 +40,8 @@ from aslseg.training.lesion_training import (
     train_lesion_stage,
 )
 from aslseg.training.rounds import Round
-from run_contexts import a_run_context
-from tiny_project import GEOMETRY, a_patient, a_tiny_project, ball, tiny_config
+from support.run_contexts import a_run_context
+from support.tiny_project import GEOMETRY, a_patient, a_tiny_project, ball, tiny_config
 
 SETTINGS = CandidatesConfig()
 CONTRAST = FEATURES.index("contrast")

@@ -24,9 +24,16 @@ from aslseg.targets import LIVER_TARGETS, Target, cascade_stages, undecided_mask
 from aslseg.training import cascade
 from aslseg.training.adaptation_samples import training_samples_of
 from aslseg.training.cascade import CascadeTrainingPlan, train_cascade
-from run_contexts import a_run_context
-from tiny_project import LABELLED, SPECIALIST, VALIDATION, a_patient, tiny_config, write_patients
-from whole_runs import rows_of
+from support.run_contexts import a_run_context
+from support.tiny_project import (
+    LABELLED,
+    SPECIALIST,
+    VALIDATION,
+    a_patient,
+    tiny_config,
+    write_patients,
+)
+from support.whole_runs import rows_of
 
 SHORT = SPECIALIST.model_copy(update={"iterations": 1})
 

@@ -36,8 +36,8 @@ from aslseg.training.recorded_network import (
 from aslseg.training.ssl import SSL_METHODS, build_ssl_method
 from aslseg.training.ssl.base import SSLMethod
 from aslseg.training.trainer import Prefetch, Schedule, Trainer, network_recorder
-from recorded_networks import RecordingDouble
-from tiny_project import SPECIALIST, a_patient, a_tiny_project, tiny_config
+from support.recorded_networks import RecordingDouble
+from support.tiny_project import SPECIALIST, a_patient, a_tiny_project, tiny_config
 
 DEVICE = torch.device(os.environ.get("ASLSEG_TEST_DEVICE", "cpu"))
 on_a_card = pytest.mark.skipif(

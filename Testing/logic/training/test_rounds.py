@@ -59,8 +59,8 @@ from aslseg.training.rounds import (
 from aslseg.training.sam_tuning import sam_training_case
 from aslseg.training.stage_cases import refuse_absent_targets
 from aslseg.training.trainer import Schedule, Trainer
-from run_contexts import a_run_context
-from tiny_project import (
+from support.run_contexts import a_run_context
+from support.tiny_project import (
     ADAPTATION,
     GEOMETRY,
     LABELLED,
@@ -73,7 +73,7 @@ from tiny_project import (
     tiny_config,
     write_patients,
 )
-from whole_runs import (
+from support.whole_runs import (
     at_step,
     contents,
     folders_made,

@@ -15,7 +15,7 @@ from aslseg.training.calibration import Speed
 from aslseg.training.rounds import COMPARING, SEGMENTING
 from aslseg.training.run_plan import PlannedStep, planned_steps, typical_speed
 from aslseg.training.run_progress import RunFollower
-from tiny_project import a_tiny_project, tiny_config
+from support.tiny_project import a_tiny_project, tiny_config
 
 STEPS = [
     PlannedStep(1, "specialist-liver", "specialist-liver", 10, 1.0),

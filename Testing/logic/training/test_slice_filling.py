@@ -23,7 +23,7 @@ from aslseg.training import slice_filling
 from aslseg.training.drawn_slices import drawn_slices
 from aslseg.training.slice_filling import fill_between_slices, fill_lesion, fill_without_run
 from aslseg.training.slice_learning import TASK, new_settings, tuning_settings
-from tiny_project import GEOMETRY, SPECIALIST, a_patient, tiny_config
+from support.tiny_project import GEOMETRY, SPECIALIST, a_patient, tiny_config
 
 CPU = torch.device("cpu")
 DRAWN = (2, 6, 10)

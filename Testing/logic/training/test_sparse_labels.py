@@ -31,9 +31,9 @@ from aslseg.project.run_folder import create_run
 from aslseg.runs import resume_run, start_run
 from aslseg.training.adaptation_samples import AdaptationSampler, training_samples_of
 from aslseg.training.stage_cases import _undecided
-from run_contexts import a_run_context
-from tiny_project import GEOMETRY, SPECIALIST, a_patient, a_tiny_project, tiny_config
-from whole_runs import rows_of
+from support.run_contexts import a_run_context
+from support.tiny_project import GEOMETRY, SPECIALIST, a_patient, a_tiny_project, tiny_config
+from support.whole_runs import rows_of
 
 
 @pytest.fixture

@@ -32,7 +32,7 @@ from aslseg.training.ssl.mean_teacher import UncertaintyAwareMeanTeacher
 from aslseg.training.ssl.pseudo_labels import confident_labels, pseudo_label_loss
 from aslseg.training.ssl.unimatch import UniMatch
 from aslseg.training.trainer import Schedule, Trainer, step_generator
-from tiny_project import SPECIALIST, a_patient
+from support.tiny_project import SPECIALIST, a_patient
 
 OF_LIVER, _ = cascade_stages(LIVER_TARGETS)
 SETTINGS = SPECIALIST.model_copy(

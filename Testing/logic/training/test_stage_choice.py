@@ -22,9 +22,9 @@ from aslseg.project.run_tables import (
 from aslseg.runs import continue_run, resume_run, start_run
 from aslseg.training import rounds
 from aslseg.training.stage_choice import keep_better_stages
-from run_contexts import a_run_context
-from tiny_project import LABELLED, a_tiny_project, tiny_config, write_patients
-from whole_runs import rows_of, weights_in
+from support.run_contexts import a_run_context
+from support.tiny_project import LABELLED, a_tiny_project, tiny_config, write_patients
+from support.whole_runs import rows_of, weights_in
 
 STAGE_FILES = (
     "specialist-{}.safetensors",

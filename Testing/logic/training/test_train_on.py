@@ -26,7 +26,7 @@ from aslseg.training import cascade, stage_cases
 from aslseg.training.pseudo_label import PseudoLabel
 from aslseg.training.run_plan import planned_steps
 from aslseg.training.stage_cases import RoiPreparation
-from tiny_project import SPECIALIST, a_tiny_project, tiny_config
+from support.tiny_project import SPECIALIST, a_tiny_project, tiny_config
 
 CASE = "c2"
 

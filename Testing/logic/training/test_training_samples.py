@@ -38,9 +38,9 @@ from aslseg.training.sam_tuning import (
     tuning_loss,
     with_embeddings,
 )
-from run_contexts import a_run_context
-from sam_doubles import a_small_sam
-from tiny_project import GEOMETRY, a_patient, a_tiny_project, tiny_config
+from support.run_contexts import a_run_context
+from support.sam_doubles import a_small_sam
+from support.tiny_project import GEOMETRY, a_patient, a_tiny_project, tiny_config
 
 SHAPE = (3, 30, 30)
 EXACT = SamConfig(prompts=PromptConfig(box_margin_px=0.0))

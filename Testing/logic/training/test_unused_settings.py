@@ -12,7 +12,7 @@ from aslseg.presets import PRESETS
 from aslseg.runs import estimate_run, start_run
 from aslseg.targets import LIVER_TARGETS, Target, cascade_stages
 from aslseg.training.unused_settings import refuse_unused, unused_in_words
-from tiny_project import SPECIALIST, a_tiny_project, tiny_config
+from support.tiny_project import SPECIALIST, a_tiny_project, tiny_config
 
 SPLEEN = Target(name="spleen", value=3)
 CYST = Target(name="cyst", value=3, inside="liver")

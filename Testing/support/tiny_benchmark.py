@@ -10,7 +10,7 @@ from aslseg.benchmark.draws import one_draw
 from aslseg.benchmark.experiments import Experiment
 from aslseg.benchmark.presets import BenchmarkPreset
 from aslseg.config import CpcSamConfig, SamConfig, ScSamConfig, SemiSamConfig
-from tiny_project import tiny_config, write_patients
+from support.tiny_project import tiny_config, write_patients
 
 HELD_OUT = ("c4", "c5")
 

@@ -1,6 +1,6 @@
 """One process of those that `torchrun` would start: a run of the tiny project, perhaps resumed.
 
-    RANK=0 WORLD_SIZE=2 ... python rank_of_a_run.py PROJECT NOTES METHOD [DIE_AT_STEP]
+    RANK=0 WORLD_SIZE=2 ... python -m support.rank_of_a_run PROJECT NOTES METHOD [DIE_AT_STEP]
 
 NOTES gets a line for each training that this process takes part in, with a digest of the weights in
 the end, and for each case that it segments. With DIE_AT_STEP the last process is killed before that
@@ -32,8 +32,8 @@ from aslseg.project.run_folder import runs_of
 from aslseg.runs import resume_run, start_run
 from aslseg.training import rounds, trainer
 from aslseg.training.trainer import Trainer
-from tiny_project import ADAPTATION, SPECIALIST, tiny_config
-from whole_runs import use_small_sam
+from support.tiny_project import ADAPTATION, SPECIALIST, tiny_config
+from support.whole_runs import use_small_sam
 
 RUN = "shared"
 STAGE = SPECIALIST.model_copy(update={"iterations": 8})

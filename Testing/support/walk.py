@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 PRODUCT = {"aslseg": ROOT / "Logic" / "aslseg", "ASLsegLib": ROOT / "SlicerASLseg" / "ASLsegLib"}
 
 

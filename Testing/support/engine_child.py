@@ -14,7 +14,7 @@ from pathlib import Path
 from queue import Queue
 from typing import Any
 
-LIBRARY = Path(__file__).resolve().parents[1] / "Logic"
+LIBRARY = Path(__file__).resolve().parents[2] / "Logic"
 FINAL = ("done", "failed", "cancelled")
 
 

@@ -19,7 +19,7 @@ from aslseg.remote.hosts import Host, remember_host
 from aslseg.remote.station import CLOSE
 from aslseg.storage import write_text_atomic
 
-LIBRARY = Path(__file__).resolve().parents[1] / "Logic"
+LIBRARY = Path(__file__).resolve().parents[2] / "Logic"
 STEPS = 4
 SCRATCH = ("rois", "rois-second-pass", "samples", "sam-samples", "crossfit", "gate")
 """Folders of a round that a training fills for itself, and that nothing else needs."""

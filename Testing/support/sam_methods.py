@@ -24,8 +24,13 @@ from aslseg.project.run_folder import RunFolder
 from aslseg.runs import start_run
 from aslseg.training.ssl.base import SSLMethod
 from aslseg.training.trainer import Schedule, Trainer
-from tiny_project import a_tiny_project
-from whole_runs import at_step, results, run_with_noise_as_hidden_labels, stopped_and_resumed
+from support.tiny_project import a_tiny_project
+from support.whole_runs import (
+    at_step,
+    results,
+    run_with_noise_as_hidden_labels,
+    stopped_and_resumed,
+)
 
 MakeConfig = Callable[..., RunConfig]
 

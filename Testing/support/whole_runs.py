@@ -24,8 +24,8 @@ from aslseg.inference.loading import load_ensemble
 from aslseg.project.run_folder import RunFolder
 from aslseg.runs import resume_run, start_run
 from aslseg.sam import predictor
-from sam_doubles import a_small_sam
-from tiny_project import GEOMETRY, UNLABELLED, a_tiny_project
+from support.sam_doubles import a_small_sam
+from support.tiny_project import GEOMETRY, UNLABELLED, a_tiny_project
 
 TOLD_BY_TIME = {"status.json", "events.jsonl", "log.txt", "lock", "config.json"}
 
