@@ -131,7 +131,8 @@ def cases_from_nnunet(raw_folder: Path) -> list[CaseFiles]:
         The training cases with label maps, then the test cases without.
 
     Raises:
-        ProjectError: When files are missing or the data set has several channels.
+        ProjectError: When files are missing, the data set has several channels, or an image in its
+            folders has another ending, so that it would be passed over.
     """
     path = _dataset_file(raw_folder)
     values = _read_dataset(path)
@@ -259,12 +260,26 @@ def _ignored(labels: Any) -> int | None:
 
 
 def _nnunet_images(folder: Path, ending: str) -> list[tuple[str, Path]]:
-    files = sorted(folder.glob(f"*_0000{ending}")) if folder.is_dir() else []
-    return [
-        (_CHANNEL.sub("", file.name.removesuffix(ending)), file)
-        for file in files
-        if not file.name.startswith(".")
-    ]
+    """List name and file of the images in a folder, which need not be there.
+
+    Raises:
+        ProjectError: When one is of another channel than the first, or ends otherwise.
+    """
+    files = sorted(folder.iterdir()) if folder.is_dir() else []
+    images = [file for file in files if suffix_of(file) and not file.name.startswith(".")]
+    first = f"_0000{ending}"
+    others = [file for file in images if not file.name.endswith(first)]
+    if others:
+        channel = _CHANNEL.search(others[0].name.removesuffix(suffix_of(others[0])))
+        is_channel = channel is not None and channel.group(1) != "0000"
+        what = "is of another channel" if is_channel else f"does not end in {first}"
+        many = f" (and {len(others) - 1} more files)" if len(others) > 1 else ""
+        msg = (
+            f"{others[0]}{many} {what}, though {_DATASET} says that there is one channel and that "
+            f"files end in {ending}; move it away if it is no volume of the data set, or rename it."
+        )
+        raise ProjectError(msg)
+    return [(_CHANNEL.sub("", file.name.removesuffix(ending)), file) for file in images]
 
 
 def _regions(labels: Any) -> dict[str, frozenset[int]]:

@@ -419,6 +419,26 @@ def test_an_nnunet_image_without_label_map_is_told(tmp_path: Path) -> None:
         cases_from_nnunet(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("imagesTr/a_0001.nii.gz", "is of another channel, though"),
+        ("imagesTs/c_0001.nii.gz", "is of another channel, though"),
+        ("imagesTr/c.nii.gz", r"does not end in _0000\.nii\.gz, though"),
+        ("imagesTs/c_0000.nrrd", r"does not end in _0000\.nii\.gz, though"),
+    ],
+)
+def test_no_image_of_an_nnunet_data_set_is_passed_over(
+    tmp_path: Path, name: str, words: str
+) -> None:
+    raw = nnunet_with_ignored(tmp_path / "raw")
+    touch(raw, "imagesTr/notes.txt", "imagesTr/._a_0001.nii.gz")
+    assert len(find_cases(raw).cases) == 2
+    touch(raw, name)
+    with pytest.raises(ProjectError, match=f"{Path(name).name} {words}"):
+        find_cases(raw)
+
+
 @pytest.mark.shared
 def test_the_real_folders_are_paired(shared_folder: Path) -> None:
     data = shared_folder / "data"
