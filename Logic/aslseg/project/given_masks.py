@@ -11,7 +11,7 @@ from aslseg.data.volume import Labelmap, SameSize
 from aslseg.errors import ProjectError
 from aslseg.events import Monitor
 from aslseg.project.all_or_nothing import all_or_nothing
-from aslseg.project.case import PROJECT_FILE, Case
+from aslseg.project.case import PROJECT_FILE, Case, name_key
 from aslseg.project.image_digests import check_images
 from aslseg.project.labels import keep_history
 from aslseg.project.lock import changing
@@ -123,9 +123,13 @@ def other_organ_masks(
 
 
 def _kept(project: Project, organ: Target, changes: Sequence[_Change]) -> Project:
-    """Put staged masks in their places and write the project; the caller holds its lock."""
+    """Put staged masks in their places and write the project; the caller holds its lock.
+
+    The history has copies of all masks that are replaced or taken away.
+    """
     updated = project
     places: dict[Path, Path] = {}
+    gone: list[Path] = []
     for change in changes:
         case = updated.case(change.case_id)
         if _seen(project, case, organ.name) != change.seen:
@@ -139,18 +143,21 @@ def _kept(project: Project, organ: Target, changes: Sequence[_Change]) -> Projec
             place = case.masks.get(organ.name) or _free_place(updated, organ, case.id)
             places[change.staged] = masks[organ.name] = place
         elif organ.name in case.masks:
-            keep_history(inside(project.folder, case.masks[organ.name]))
+            gone.append(case.masks[organ.name])
         updated = updated.with_case(case.model_copy(update={"masks": masks}))
-    for place in places.values():
+    changed = [*places.values(), *gone]
+    for place in changed:
         keep_history(inside(project.folder, place))
     with (
-        all_or_nothing(project.folder, [Path(PROJECT_FILE), *places.values()]),
+        all_or_nothing(project.folder, [Path(PROJECT_FILE), *changed]),
         storage_errors(project.folder),
     ):
         for staged, place in places.items():
             path = inside(project.folder, place)
             path.parent.mkdir(parents=True, exist_ok=True)
             staged.replace(path)
+        for place in gone:
+            inside(project.folder, place).unlink(missing_ok=True)
         write_project(updated)
     return updated
 
@@ -172,8 +179,8 @@ def _has_other(project: Project, case: Case, name: str, mask: Labelmap) -> bool:
 def _free_place(project: Project, organ: Target, case_id: str) -> Path:
     """Return a place for a mask: a case that was renamed keeps the one of its old name."""
     place = mask_place(organ, case_id)
-    taken = {mask for case in project.cases for mask in case.masks.values()}
-    while place in taken:
+    taken = {name_key(str(mask)) for case in project.cases for mask in case.masks.values()}
+    while name_key(str(place)) in taken:
         place = place.with_name(f"_{place.name}")
     return place
 

@@ -196,6 +196,7 @@ def test_masks_are_set_replaced_and_taken_away(project: Project, tmp_path: Path)
     assert gone.load_masks(gone.case("b")) == {}
     kept = list((project.folder / "masks").rglob("history/*.nii.gz"))
     assert any(np.array_equal(read_labelmap(path).labels > 0, SMALLER) for path in kept)
+    assert [path.name for path in (project.folder / "masks").glob("*/*.nii.gz")] == ["a.nii.gz"]
 
 
 def test_the_command_replaces_no_mask_unasked(project: Project, tmp_path: Path) -> None:
@@ -322,18 +323,20 @@ def test_a_project_with_a_bad_mask_leaves_no_trace(tmp_path: Path) -> None:
     assert not (tmp_path / "project").exists()
 
 
+@pytest.mark.parametrize("name", ["a", "A"])
 def test_a_new_case_does_not_take_the_mask_of_one_that_was_renamed(
-    project: Project, tmp_path: Path
+    project: Project, tmp_path: Path, name: str
 ) -> None:
     rename_case(project, "a", "z")
     added = add_cases(
-        open_project(project.folder), [CaseFiles("a", an_image(tmp_path / "n.nii.gz", 5))]
+        open_project(project.folder), [CaseFiles(name, an_image(tmp_path / "n.nii.gz", 5))]
     )
     other = ORGAN.copy()
     other[1] = False
-    updated = set_organ_masks(added, "liver", {"a": Labelmap(other.astype(np.uint8), GRID)})
+    updated = set_organ_masks(added, "liver", {name: Labelmap(other.astype(np.uint8), GRID)})
     assert np.array_equal(updated.load_masks(updated.case("z"))["liver"], ORGAN)
-    assert np.array_equal(updated.load_masks(updated.case("a"))["liver"], other)
+    assert np.array_equal(updated.load_masks(updated.case(name))["liver"], other)
+    assert updated.case(name).masks["liver"].name == f"_{name}.nii.gz"  # else one file on some disks
 
 
 def beside() -> Geometry:
