@@ -536,6 +536,9 @@ def test_a_second_volume_of_a_name_leaves_the_first_image_alone(logic: Any) -> N
     assert image.read_bytes() == before
     assert (image.parent / "free.nrrd").read_bytes() == b"somebody's"
     assert [case.id for case in logic.project.cases] == ["ct"]
+    logic.add_volume(add_ct("fourth", value=7), case_id="ven\u00f6s")
+    with pytest.raises(AslsegError, match="has a case 'ven\u00f6s' already; rename the volume"):
+        logic.add_volume(add_ct("fifth", value=8), case_id="veno\u0308s")
 
 
 @pytest.mark.parametrize(

@@ -115,14 +115,14 @@ def with_series(plan: Plan, places: Sequence[SeriesPlace]) -> Plan:
         SceneError: When a folder's slices would be read as another series.
         ImageError: When a file is damaged.
     """
-    from aslseg.project.case import CaseFiles
+    from aslseg.project.case import CaseFiles, name_key
     from aslseg.project.pairing import FoundCases
     from aslseg.project.plan import with_found
 
     for place in places:
         _require_own_folder(place)
     project_cases = () if plan.project is None else plan.project.cases
-    taken = {case.id.lower() for case in plan.cases} | {case.id.lower() for case in project_cases}
+    taken = {name_key(case.id) for case in (*plan.cases, *project_cases)}
     known = {case.image.resolve() for case in plan.cases}
     new = [place for place in places if place.folders[0].resolve() not in known]
     names = _names([place.modality for place in new], taken)

@@ -103,19 +103,21 @@ def _cases_in(folder: Path) -> Sequence[Case]:
 
 def _refuse_taken_case(folder: Path, cases: Sequence[Case], case_id: str) -> None:
     from aslseg.errors import ProjectError
+    from aslseg.project.case import name_key
 
     for case in cases:
-        if case.id.lower() == case_id.lower():
+        if name_key(case.id) == name_key(case_id):
             msg = f"{folder} has a case '{case.id}' already; {_RENAME}"
             raise ProjectError(msg)
 
 
 def refuse_taken_file(images: Path, case_id: str) -> None:
-    """Refuse a name that differs in case only, too: on some systems it is that file."""
+    """Refuse a name that differs in case or accents only, too: on some systems it is that file."""
     from aslseg.errors import ProjectError
+    from aslseg.project.case import name_key
 
     for path in images.iterdir() if images.is_dir() else ():
-        if path.name.lower() == f"{case_id}.nrrd".lower():
+        if name_key(path.name) == name_key(f"{case_id}.nrrd"):
             msg = f"{path} is there already and is left as it is; {_RENAME}"
             raise ProjectError(msg)
 
