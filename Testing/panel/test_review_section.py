@@ -368,12 +368,15 @@ def test_another_project_leaves_no_case_to_decide_about(
     assert not person.ui.saveLabelButton.enabled
 
 
-def test_accepting_over_a_label_asks(person: Person, dialogs: Any) -> None:
+def test_accepting_over_a_label_asks_once_something_was_drawn(person: Person, dialogs: Any) -> None:
     from harness import read_mask, write_mask
 
     person.press(person.ui.nextButton)
     case_id, volume = person.chosen(), person.panel.volume
     person.press(person.ui.acceptButton)
+    person.press(person.ui.acceptButton)
+    dialogs.take(f"Case {case_id} is accepted already: what is shown is its label.")
+    assert person.logic.project.case(case_id).status == "accepted"
     first = person.saved(case_id)
     node = person.logic.predictions(volume)["refined"]
     mask = read_mask(node, "liver", volume)

@@ -35,6 +35,7 @@ from ASLsegLib.scene.provenance import source_of
 from ASLsegLib.scene.resting_boxes import rest_boxes, wake_boxes
 from ASLsegLib.scene.segmentations import (
     accept_prediction,
+    holds_unsaved,
     is_approved,
     is_as_written,
     note_saved,
@@ -155,9 +156,10 @@ class LabelSavingLogic(ProjectLogic):
         Raises:
             RunError: When no run has a prediction of the case.
             ProjectError: When it has a person's label already and is not in the scene.
-            SceneError: When what is shown cannot be saved as the case's label.
+            SceneError: When what is shown cannot be saved as the case's label, or is it already.
         """
         from aslseg.project import review
+        from aslseg.project.project import open_project
 
         project = self.opened()
         node = self.refined_node(case_id)
@@ -184,9 +186,15 @@ class LabelSavingLogic(ProjectLogic):
 
             return self._in_background("saving a decision", save_best, note, wait)
         self._require_same_image(case_id)
-        whole = project.case(case_id).complete_slices == ()
+        current = open_project(project.folder)
+        case = current.case(case_id)
+        whole = case.complete_slices == ()
         if whole:
             require_yes(questions.may_count_whole(case_id))
+        elif self._is_saved(current, case_id, node):
+            decided = "accepted" if case.status == "accepted" else "done"
+            msg = f"Case {case_id} is {decided} already: what is shown is its label."
+            raise SceneError(msg)
         self._require_seen(node, questions, in_part=True)
         drawn = self._drawn(node, volume_of_prediction(node), case_id, questions)
         is_new = drawn.label_before == "" and is_as_written(node, drawn.case_node)
@@ -198,6 +206,12 @@ class LabelSavingLogic(ProjectLogic):
             return review.correct(project, case_id, labels, run, round_number=number, whole=whole)
 
         return self._save("saving a decision", drawn, save, wait)
+
+    def _is_saved(self, project: Project, case_id: str, node: Any) -> bool:
+        """Tell whether a final label is shown as the label map of its case on disk is."""
+        label = label_digest(project, case_id)
+        is_shown = is_approved(node) and not holds_unsaved(node, volume_of_prediction(node))
+        return is_shown and label != "" and shown_label(self.case_node(case_id)) == label
 
     def reject(self, case_id: str) -> Project:
         """Never train on the pseudo-labels of a case."""

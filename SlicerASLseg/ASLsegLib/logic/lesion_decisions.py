@@ -14,14 +14,11 @@ from ASLsegLib.logic.history import Change
 from ASLsegLib.logic.lesion_drawing import Drawing, DrawnVoxels, being_drawn, predicted_labels
 from ASLsegLib.logic.lesion_review import GONE
 from ASLsegLib.logic.lesions import LesionLogic
-from ASLsegLib.logic.project_data import label_digest
 from ASLsegLib.logic.questions import REFUSE, Questions, require_yes
 from ASLsegLib.scene.as_decided import AsDecided
-from ASLsegLib.scene.case_nodes import shown_label
 from ASLsegLib.scene.lesion_masks import exchange_voxels, require_segments, together, without
 from ASLsegLib.scene.provenance import source_of
 from ASLsegLib.scene.resting_boxes import rest_boxes, wake_boxes
-from ASLsegLib.scene.segmentations import holds_unsaved, is_approved
 from ASLsegLib.scene.volumes import SceneError
 
 if TYPE_CHECKING:
@@ -205,14 +202,11 @@ class LesionDecisionLogic(LesionLogic):
         from aslseg.project.project import open_project
         from aslseg.targets import lesion_targets
 
-        project, volume = open_project(self.opened().folder), self.case_node(case_id)
+        project = open_project(self.opened().folder)
         case = project.case(case_id)
         lesions = {target.name for target in lesion_targets(project.targets)}
         is_decided = not case.label_targets or lesions <= {*case.label_targets}
-        if case.status != "labelled" or not is_decided:
-            return False
-        is_shown = is_approved(node) and not holds_unsaved(node, volume)
-        return is_shown and shown_label(volume) == label_digest(project, case_id)
+        return case.status == "labelled" and is_decided and self._is_saved(project, case_id, node)
 
     def _drawn(self, node: Any, volume: Any, case_id: str, questions: Questions) -> DrawnLabel:
         """Read what is shown of a case; see `LabelSavingLogic`. Lesions are decided on before."""
