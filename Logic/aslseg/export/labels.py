@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Literal, TypeAlias
 
 from aslseg.errors import ProjectError
 from aslseg.export.origin import MadeBy
 from aslseg.project.case import Case
-from aslseg.project.case_reports import CaseReport, case_reports
+from aslseg.project.case_reports import CaseReport, case_reports, refined_files
 from aslseg.project.external_labels import unknown_targets
 from aslseg.project.latest_predictions import latest_predictions
 from aslseg.project.project import Project
@@ -74,17 +75,17 @@ def labels_of(
     wanted = {project.case(name).id for name in cases} if cases is not None else None
     asked = [case for case in project.cases if wanted is None or case.id in wanted]
     last = {review.case_id: review for review in decisions(project)}
-    sources = latest_predictions((case for case in asked if case.label is None), runs)
+    files = cache(refined_files)  # those of a run are listed once
+    sources = latest_predictions((case for case in asked if case.label is None), runs, files)
     used = [sources.get(case.id) for case in asked]
-    reports = {run: _reports(project, run) for run in set(used)}
+    reports = {
+        run: {report.case_id: report for report in case_reports(project, run, files(run))}
+        for run in set(used)
+    }
     return [
         _label_of(project, case, choice, reports[run][case.id], last, run)
         for case, run in zip(asked, used, strict=True)
     ]
-
-
-def _reports(project: Project, run: RunFolder | None) -> dict[str, CaseReport]:
-    return {report.case_id: report for report in case_reports(project, run)}
 
 
 def _label_of(

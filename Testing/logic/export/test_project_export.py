@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from aslseg.data.images import read_labelmap, read_volume, write_labelmap, write
 from aslseg.data.volume import Geometry, Labelmap, Volume
 from aslseg.errors import AslsegError, CancelledError, ImageError, ProjectError, StorageError
 from aslseg.events import CancelToken, Event, Monitor, Progress
+from aslseg.export.labels import labels_of
 from aslseg.export.origin import FilesThereError, read_origin
 from aslseg.export.project import ExportOptions, export_project
 from aslseg.project.complete_slices import mark_slice_complete
@@ -135,6 +138,23 @@ def test_images_without_values_below_zero_are_no_ct_to_nnunet(tmp_path: Path) ->
     assert done.notes == (
         "Images have no values below 0, so nnU-Net is not told that they are CT.",
     )
+
+
+def test_the_predictions_of_a_run_are_listed_once(
+    a_project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = with_run(open_project(a_project), "b")
+    folder = run.predictions(run.best_round, "b").parent
+    listed: list[Path] = []
+
+    def iterdir(path: Path, iterdir: Any = Path.iterdir) -> Iterator[Path]:
+        listed.append(path)
+        return iterdir(path)
+
+    monkeypatch.setattr(Path, "iterdir", iterdir)
+    found = labels_of(open_project(a_project), "all", [run])
+    assert {one.case.id for one in found if one.made_by == "ai"} == {"b"}
+    assert listed.count(folder) == 2  # the other time for the volumes of its lesions
 
 
 def test_a_run_that_is_named_in_vain_is_told(tmp_path: Path, a_project: Path) -> None:
