@@ -37,6 +37,7 @@ _MAY_BE_EMPTY = (
     "PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime",
     "StudyID", "AccessionNumber", "ReferringPhysicianName",
 )  # fmt: skip
+_UTF_8 = "ISO_IR 192"
 _TISSUE = ("85756007", "SCT", "Tissue")
 _CODES = {
     "liver": (("123037004", "SCT", "Anatomical Structure"), ("10200004", "SCT", "Liver")),
@@ -111,12 +112,16 @@ def write_dicom_seg(
 
 
 def _complete(source: Any, slice_mm: float) -> None:
-    """Give a slice the attributes that are repeated and that those of others may lack."""
+    """Give a slice the attributes that are repeated and that those of others may lack.
+
+    All text of the object is UTF-8: names of targets, and what slices say in letters of their own.
+    """
     for name in _MAY_BE_EMPTY:
         if name not in source:
             setattr(source, name, "")
-    if "SpecificCharacterSet" in source and not source.SpecificCharacterSet:
-        del source.SpecificCharacterSet  # empty is as absent: the default one
+    if source.get("SpecificCharacterSet") != _UTF_8:
+        source.decode()
+        source.SpecificCharacterSet = _UTF_8
     if not source.get("SliceThickness"):
         source.SliceThickness = slice_mm
 

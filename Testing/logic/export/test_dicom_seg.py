@@ -107,6 +107,34 @@ def test_the_object_belongs_to_its_study_and_says_who_made_it(tmp_path: Path) ->
     assert liver.SegmentAlgorithmName == "ASLseg aslseg"
 
 
+@pytest.mark.parametrize(
+    ("charset", "patient"),
+    [
+        (None, "Doe^Jane"),
+        ("ISO_IR 100", "M\u00fcller^J\u00f6rg"),
+        (["", "ISO 2022 IR 87"], "Yamada^Tarou=\u5c71\u7530^\u592a\u90ce"),
+        ("ISO_IR 192", "\u5c71\u7530^\u592a\u90ce"),
+    ],
+)
+def test_names_are_written_in_their_letters_whatever_those_of_the_slices(
+    tmp_path: Path, charset: str | list[str] | None, patient: str
+) -> None:
+    write_series(tmp_path / "ct", slices=2)
+    for path in (tmp_path / "ct").iterdir():
+        slice_ = dcmread(path)
+        slice_.SpecificCharacterSet = charset
+        slice_.PatientName = patient
+        slice_.save_as(path)
+    grid = read_volume(tmp_path / "ct").geometry
+    drawn = Labelmap(np.ones(grid.shape, np.uint8), grid)
+    targets = (Target(name="\u043f\u0435\u0447\u0435\u043d\u044c", value=1),)
+    write_dicom_seg(drawn, tmp_path / "ct", targets, tmp_path / "o.seg.dcm", made_by="ai")
+    found = dcmread(tmp_path / "o.seg.dcm")
+    assert found.SpecificCharacterSet == "ISO_IR 192"
+    assert str(found.PatientName) == patient
+    assert found.SegmentSequence[0].SegmentLabel == targets[0].name
+
+
 def test_slices_that_say_too_little_are_told(tmp_path: Path) -> None:
     write_series(tmp_path / "ct")
     for path in (tmp_path / "ct").iterdir():
