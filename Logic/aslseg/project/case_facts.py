@@ -6,6 +6,7 @@ It is kept in `cache/overview` of the project, which may be deleted at any time.
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -47,8 +48,8 @@ class CaseFacts:
     Attributes:
         stamp: Of the files that it was measured from.
         labelled: Names of the targets that the person's label shows.
-        volumes_ml: By target, with what lies in it; of the person's label, else of the AI label.
-            Absent where the person's label says nothing of a target.
+        volumes_ml: By target, with what lies in it; of the person's label, else of the AI label
+            with its lesions as they were decided about. Absent where that says nothing of a target.
         found: Lesions that the latest finished round found.
         decided: Of these, those that a person decided about.
         reliability: By target, from 0 to 1; absent where it was not judged.
@@ -100,13 +101,15 @@ def measure_case(project: Project, case: Case, predictions: Path | None) -> Case
     """
     stamp, image = _stamp(project, case, predictions), project.load_image(case)
     human = None if case.label is None else project.load_labels(case)
-    shown = human or _refined(predictions, image.geometry)
-    unknown = frozenset() if human is None else project.unknown_targets(case)
+    shown = human or _refined(project, case, predictions, image.geometry)
+    known = _predicted_targets(project, predictions)
+    if human is not None:
+        known = project.known_targets(case)
     found, decided = _lesions(project, case, predictions, image.geometry)
     facts = CaseFacts(
         stamp,
         () if human is None else shown_targets(human.labels, project.targets),
-        None if shown is None else _volumes(shown, project.targets, unknown),
+        None if shown is None else _volumes(shown, project.targets, known),
         found,
         decided,
         _reliability(predictions),
@@ -167,19 +170,25 @@ def _square(rgb: np.ndarray, spacing_mm: tuple[float, ...]) -> np.ndarray:
     return picture
 
 
-def _refined(predictions: Path | None, geometry: Geometry) -> Labelmap | None:
+def _refined(
+    project: Project, case: Case, predictions: Path | None, geometry: Geometry
+) -> Labelmap | None:
+    """Return the AI label of a case with its lesions as they were decided about, or None."""
     path = None if predictions is None else predictions / REFINED
-    return None if path is None or not path.exists() else read_prediction(path, geometry)
+    if path is None or not path.exists():
+        return None
+    found = read_prediction(path, geometry)
+    return read_lesions(project, case.id).applied_to(found, project.targets)
 
 
 def _volumes(
-    labels: Labelmap, targets: tuple[Target, ...], unknown: frozenset[str]
+    labels: Labelmap, targets: tuple[Target, ...], known: Collection[str]
 ) -> dict[str, float]:
     return {
         target.name: float(region_mask(labels.labels, target, targets).sum())
         * labels.geometry.voxel_ml
         for target in targets
-        if target.name not in unknown
+        if target.name in known
     }
 
 
@@ -195,17 +204,31 @@ def _lesions(
     return len(shown), len(shown) - len(left)
 
 
+def _predicted_targets(project: Project, predictions: Path | None) -> Collection[str]:
+    """Return the names of the targets that an AI label decides: all, but for another model's."""
+    decided = _noted_targets(predictions)
+    return decided if isinstance(decided, list) else [target.name for target in project.targets]
+
+
 def _reliability(predictions: Path | None) -> dict[str, float] | None:
     """Return the reliability of each target that was judged, as `prediction.json` has it."""
-    path = None if predictions is None else predictions / run_names.PREDICTION
-    if path is None or not path.exists():
-        return None
-    remedy = "delete its folder and resume the run"
-    targets = read_object(path, ProjectError, remedy).get("targets")
+    targets = _noted_targets(predictions)
     if not isinstance(targets, dict):
         return None
     scores = {name: _score(judged) for name, judged in targets.items()}
     return {name: score for name, score in scores.items() if score is not None}
+
+
+def _noted_targets(predictions: Path | None) -> object:
+    """Return what `prediction.json` says of targets.
+
+    A run judges each, by name; labels of another model list those that they decide.
+    """
+    path = None if predictions is None else predictions / run_names.PREDICTION
+    if path is None or not path.exists():
+        return None
+    remedy = "delete its folder and resume the run"
+    return read_object(path, ProjectError, remedy).get("targets")
 
 
 def _score(judged: object) -> float | None:

@@ -20,6 +20,7 @@ from aslseg.project.case_facts import (
     thumbnail_path,
 )
 from aslseg.project.case_reports import CaseReport
+from aslseg.project.lesion_decisions import LesionDecision, boxed, put_lesion
 from aslseg.project.overview import (
     CaseOverview,
     case_overviews,
@@ -139,6 +140,26 @@ def test_an_ai_label_counts_where_a_person_has_drawn_none(project: Project, tmp_
     assert (facts.found, facts.decided) == (1, 0)
     assert facts.reliability == pytest.approx({"liver": 0.8})
     assert known_facts(project, case, None) is None  # those of another round
+
+
+def test_the_volumes_of_an_ai_label_are_those_that_it_is_exported_with(tmp_path: Path) -> None:
+    project = a_tiny_project(tmp_path)
+    case = project.unlabelled[0]
+    geometry = project.geometry(case)
+    labels = np.zeros(geometry.shape, np.uint8)
+    labels[2, 3:9, 3:9] = 1
+    labels[2, 4:6, 4:6] = labels[2, 7, 7] = 2
+    folder = project.folder / "runs" / "r" / "round-01" / "predictions" / case.id
+    write_labelmap(Labelmap(labels, geometry), folder / "refined.nii.gz")
+    mistake = np.zeros(geometry.shape, np.bool_)
+    mistake[2, 7, 7] = True
+    put_lesion(project, case.id, LesionDecision("deleted", "tumour", boxed(mistake), None, "r", 1))
+    voxel_ml = geometry.voxel_ml
+    facts = measure_case(project, case, folder)
+    assert facts.volumes_ml == pytest.approx({"liver": 36 * voxel_ml, "tumour": 4 * voxel_ml})
+    assert (facts.found, facts.decided) == (2, 1)
+    (folder / "prediction.json").write_text('{"targets": ["liver"]}', encoding="utf-8")
+    assert set(measure_case(project, case, folder).volumes_ml or ()) == {"liver"}
 
 
 def test_a_damaged_file_of_facts_is_measured_again(project: Project) -> None:
