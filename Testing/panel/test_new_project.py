@@ -435,6 +435,28 @@ def test_volumes_and_segmentations_of_the_scene_become_a_project(
     ]  # fmt: skip
 
 
+def test_of_two_segmentations_of_a_volume_none_is_left_out_without_a_word(
+    person: Person, tmp_path: Path
+) -> None:
+    volume = add_ct("ct", 1)
+    organ, other = draw(volume, liver=a_mask(1)), draw(volume, tumour=a_mask(5))
+    organ.SetName("organ")
+    other.SetName("lesions")
+    draw(volume, nothing=np.zeros(GRID.shape, bool))
+    person.open()
+    person.ui.folderEdit.currentPath = str(tmp_path / "project")
+    click(person.ui.sceneButton)
+    person.rest()
+    assert "organ and lesions were drawn on ct" in person.ui.casesProblemLabel.text
+    assert not person.ui.createButton.enabled
+    slicer.mrmlScene.RemoveNode(other)
+    person.ui.casesTable.selectRow(0)
+    click(person.ui.leaveOutButton)
+    click(person.ui.sceneButton)
+    person.rest()
+    assert [row[:3] for row in person.cases()] == [["ct", "ct", "organ"]]
+
+
 def test_volumes_of_one_patient_of_the_dicom_browser_stay_together(
     person: Person, tmp_path: Path
 ) -> None:

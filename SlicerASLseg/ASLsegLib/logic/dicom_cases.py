@@ -122,7 +122,8 @@ def with_series(plan: Plan, places: Sequence[SeriesPlace]) -> Plan:
     for place in places:
         _require_own_folder(place)
     project_cases = () if plan.project is None else plan.project.cases
-    taken = {name_key(case.id) for case in (*plan.cases, *project_cases)}
+    taken = {name_key(case.id) for case in plan.cases}
+    taken |= {name_key(case.id) for case in project_cases}
     known = {case.image.resolve() for case in plan.cases}
     new = [place for place in places if place.folders[0].resolve() not in known]
     names = _names([place.modality for place in new], taken)

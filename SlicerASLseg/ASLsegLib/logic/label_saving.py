@@ -159,7 +159,6 @@ class LabelSavingLogic(ProjectLogic):
             SceneError: When what is shown cannot be saved as the case's label, or is it already.
         """
         from aslseg.project import review
-        from aslseg.project.project import open_project
 
         project = self.opened()
         node = self.refined_node(case_id)
@@ -186,15 +185,10 @@ class LabelSavingLogic(ProjectLogic):
 
             return self._in_background("saving a decision", save_best, note, wait)
         self._require_same_image(case_id)
-        current = open_project(project.folder)
-        case = current.case(case_id)
-        whole = case.complete_slices == ()
+        self._refuse_saved(case_id, node)
+        whole = project.case(case_id).complete_slices == ()
         if whole:
             require_yes(questions.may_count_whole(case_id))
-        elif self._is_saved(current, case_id, node):
-            decided = "accepted" if case.status == "accepted" else "done"
-            msg = f"Case {case_id} is {decided} already: what is shown is its label."
-            raise SceneError(msg)
         self._require_seen(node, questions, in_part=True)
         drawn = self._drawn(node, volume_of_prediction(node), case_id, questions)
         is_new = drawn.label_before == "" and is_as_written(node, drawn.case_node)
@@ -206,6 +200,21 @@ class LabelSavingLogic(ProjectLogic):
             return review.correct(project, case_id, labels, run, round_number=number, whole=whole)
 
         return self._save("saving a decision", drawn, save, wait)
+
+    def _refuse_saved(self, case_id: str, node: Any) -> None:
+        """Refuse to save a final label anew that is the label of its case, unless none counts.
+
+        Raises:
+            SceneError: Which says so.
+        """
+        from aslseg.project.project import open_project
+
+        project = open_project(self.opened().folder)
+        case = project.case(case_id)
+        if case.complete_slices != () and self._is_saved(project, case_id, node):
+            decided = "accepted" if case.status == "accepted" else "done"
+            msg = f"Case {case_id} is {decided} already: what is shown is its label."
+            raise SceneError(msg)
 
     def _is_saved(self, project: Project, case_id: str, node: Any) -> bool:
         """Tell whether a final label is shown as the label map of its case on disk is."""

@@ -45,10 +45,12 @@ class SceneCase:
     Attributes:
         case: Its image and label map; a path of a node where no file holds it.
         facts: What is known of both, by path.
+        problem: Why it has no label map though something was drawn on it; empty for nothing.
     """
 
     case: CaseFiles
     facts: dict[Path, FileFacts]
+    problem: str = ""
 
 
 def volumes_to_add(plan: Plan) -> list[Any]:
@@ -70,6 +72,9 @@ def volumes_to_add(plan: Plan) -> list[Any]:
 def with_scene(plan: Plan, volumes: Sequence[Any] | None = None) -> Plan:
     """Add volumes of the scene to a plan, each with the segmentation that was drawn on it.
 
+    Where several were drawn on one volume, a problem of the plan says so: one label map cannot be
+    all of them.
+
     Args:
         plan: Where to; volumes that are in it already are left out.
         volumes: Volume nodes; all that can be cases when None.
@@ -78,7 +83,7 @@ def with_scene(plan: Plan, volumes: Sequence[Any] | None = None) -> Plan:
         SceneError: When there is none, or one cannot be used, also for it is a case of another
             project.
     """
-    from aslseg.project.pairing import FoundCases
+    from aslseg.project.pairing import FoundCases, PairingProblem
     from aslseg.project.plan import with_found
 
     nodes = volumes_to_add(plan) if volumes is None else list(volumes)
@@ -90,7 +95,8 @@ def with_scene(plan: Plan, volumes: Sequence[Any] | None = None) -> Plan:
     patients = _patients(nodes)
     found = [_scene_case(node, patients[node.GetID()]) for node in nodes]
     facts = {path: known for one in found for path, known in one.facts.items()}
-    cases = FoundCases(tuple(one.case for one in found))
+    problems = [PairingProblem(one.case.image, one.problem) for one in found if one.problem]
+    cases = FoundCases(tuple(one.case for one in found), problems=tuple(problems))
     return with_found(replace(plan, facts={**plan.facts, **facts}), cases)
 
 
@@ -128,14 +134,24 @@ def _scene_case(volume: Any, patient: str | None) -> SceneCase:
     facts = {}
     if is_of_scene(image):
         facts[image] = FileFacts(shown_geometry(volume))
-    drawn = _segmentation_on(volume)
-    label = None if drawn is None else _path_of(drawn)
+    drawn = _segmentations_on(volume)
+    label = _path_of(drawn[0]) if len(drawn) == 1 else None
     if label is not None:
-        segments = _segments(drawn)
+        segments = _segments(drawn[0])
         values = tuple(segment.value for segment in segments)
         facts[label] = FileFacts(shown_geometry(volume), values, segments)
     name = good_case_id(volume.GetName())
-    return SceneCase(CaseFiles(name, image, label, patient=patient), facts)
+    problem = _several_in_words(volume, drawn) if len(drawn) > 1 else ""
+    return SceneCase(CaseFiles(name, image, label, patient=patient), facts, problem)
+
+
+def _several_in_words(volume: Any, drawn: Sequence[Any]) -> str:
+    names = " and ".join(str(node.GetName()) for node in drawn)
+    return (
+        f"{names} were drawn on {volume.GetName()}, and a case has one label map: move all "
+        "segments that count into one of them (Segmentations module, Copy/move segments), leave "
+        "the case out and add it from the scene again; or take no label map."
+    )
 
 
 def _path_of(node: Any) -> Path:
@@ -143,8 +159,9 @@ def _path_of(node: Any) -> Path:
     return Path(_SCENE, node.GetID(), name)
 
 
-def _segmentation_on(volume: Any) -> Any | None:
-    """Return the segmentation that a person drew on a volume; None without one that holds any."""
+def _segmentations_on(volume: Any) -> list[Any]:
+    """Return the segmentations that a person drew on a volume, without those that hold nothing."""
+    found = []
     for node in slicer.util.getNodesByClass("vtkMRMLSegmentationNode"):
         if source_of(node) or not _segments(node):
             continue
@@ -153,8 +170,8 @@ def _segmentation_on(volume: Any) -> Any | None:
         except SceneError:
             continue
         if drawn_on in (volume, hardened_copy(volume)):
-            return node
-    return None
+            found.append(node)
+    return found
 
 
 def _segments(node: Any) -> tuple[Segment, ...]:
@@ -165,8 +182,8 @@ def _segments(node: Any) -> tuple[Segment, ...]:
     for segment_id in segment_ids(node):
         image = slicer.vtkOrientedImageData()
         node.GetBinaryLabelmapRepresentation(segment_id, image)
-        if image.IsEmpty():
-            continue
+        if image.IsEmpty() or image.GetScalarRange()[1] <= 0:
+            continue  # nothing was drawn, or all of it was erased
         segment = node.GetSegmentation().GetSegment(segment_id)
         entry, color = terminology_of(segment), as_color(segment.GetColor())
         name = without_new(str(segment.GetName() or ""))
