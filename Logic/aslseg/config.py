@@ -37,9 +37,9 @@ AnySettings = TypeVar("AnySettings", bound="Settings")
 
 
 class Settings(BaseModel):
-    """Base of all groups of settings: frozen, nothing unknown."""
+    """Base of all groups of settings: frozen, nothing unknown, no number that JSON cannot hold."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     def model_copy(
         self: AnySettings, *, update: Mapping[str, Any] | None = None, deep: bool = False

@@ -59,6 +59,8 @@ def test_no_settings_give_the_defaults() -> None:
         ("later_share", 0.0),
         ("later_learning_rate", 0.0),
         ("min_component_ml", -0.1),
+        ("min_component_ml", float("inf")),
+        ("sam.cache_gb", float("inf")),  # the settings of a run are JSON, which has no word for it
         ("organ.iterations", 0),
         ("organ.learning_rate", 0.0),
         ("organ.learning_rate", 1.5),
