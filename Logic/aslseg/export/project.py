@@ -181,7 +181,9 @@ def export_project(
         _finish(export, folder, None if is_whole else before)
     made = Counter[str](origin.made_by for origin in export.origins.values())
     notes = _notes(export, found, options)
-    notes += _gone_notes(folder, gone_files(before, read_origin(folder)), options.format)
+    after = read_origin(folder)
+    notes += _gone_notes(folder, gone_files(before, after), options.format)
+    notes += _stranger_notes(current, after)
     return ExportSummary(folder, dict(made), tuple(notes), tuple(export.written))
 
 
@@ -475,6 +477,18 @@ def _gone_notes(folder: Path, gone: Sequence[str], format_name: Format) -> list[
             "Origin and tables say nothing of them; move them away if they are not wanted."
         )
     return notes
+
+
+def _stranger_notes(project: Project, origin: Origin | None) -> list[str]:
+    """Say which cases of earlier exports, which stay in a folder, the project does not have now."""
+    known = {case.id for case in project.cases}
+    strange = [name for name in (() if origin is None else origin.cases) if name not in known]
+    if not strange:
+        return []
+    return [
+        "Kept of earlier exports, also in the tables, though the project has no case of the name "
+        f"now: {', '.join(strange)}. If they were renamed or removed, export to a new folder."
+    ]
 
 
 _NO_DICOM = (

@@ -21,7 +21,7 @@ from aslseg.export.project import ExportOptions, export_project
 from aslseg.project.complete_slices import mark_slice_complete
 from aslseg.project.create import create_project, select_cases
 from aslseg.project.datasets import cases_from_folder, cases_from_nnunet, targets_from_dataset
-from aslseg.project.edit import rename_case
+from aslseg.project.edit import remove_cases, rename_case
 from aslseg.project.lesion_decisions import LesionDecision, boxed, put_lesion
 from aslseg.project.project import Project, open_project
 from aslseg.project.review import accept, correct, draw, reject
@@ -436,6 +436,20 @@ def test_chosen_cases_are_added_to_an_earlier_export(tmp_path: Path, a_project: 
     assert set(origin.files) == {"a.nii.gz", "v.nii.gz", "cases.csv", "lesions.csv"}
     assert sorted(rows(tmp_path / "out" / "cases.csv")) == ["a", "v"]
     assert list(rows(tmp_path / "out" / "lesions.csv")) == ["a"]
+
+
+def test_cases_of_an_earlier_export_that_have_left_the_project_are_told(
+    tmp_path: Path, a_project: Path
+) -> None:
+    project = open_project(a_project)
+    assert export_project(project, tmp_path / "out").notes[1:] == ()
+    rename_case(project, "a", "anna")
+    remove_cases(project, ["v"])
+    done = export_project(open_project(a_project), tmp_path / "out")
+    assert done.notes[-1].endswith(
+        "no case of the name now: a, v. If they were renamed or removed, export to a new folder."
+    )
+    assert {"a", "anna", "v"} <= rows(tmp_path / "out" / "cases.csv").keys()
 
 
 def test_a_prediction_that_is_not_asked_for_any_more_is_removed(
