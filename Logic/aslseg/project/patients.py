@@ -7,15 +7,18 @@ the patient, of another phase or date, says nothing of how it does on others.
 from __future__ import annotations
 
 import hashlib
+import logging
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from aslseg.data.dicom import patient_id_of
-from aslseg.errors import ProjectError, refuse_unknown, short
+from aslseg.errors import ProjectError, listed, refuse_unknown, short
 from aslseg.project.case import Case, CaseFiles, Split, name_key
 from aslseg.reading import read_table
+
+logger = logging.getLogger(__name__)
 
 IN_WORDS: dict[Split, str] = {
     "train": "learn from",
@@ -25,6 +28,7 @@ IN_WORDS: dict[Split, str] = {
 """What a case is used to, as the panel says it."""
 HASH_ROUNDS = 100_000
 """Of PBKDF2: PatientIDs are short, and must not be found by trying all of them."""
+_MOST_NAMED = 6
 _HASHED = re.compile(r"dicom-[0-9a-f]{16}")
 
 
@@ -159,7 +163,7 @@ def is_hashed(patient: str) -> bool:
 def with_patients(
     cases: Sequence[CaseFiles], patients: Mapping[str, str] | None = None, source: str | None = None
 ) -> list[CaseFiles]:
-    """Say whose volumes cases are.
+    """Say whose volumes cases are; a warning names those of which `source` says nothing.
 
     Args:
         cases: What there is.
@@ -174,6 +178,14 @@ def with_patients(
     by_source = _named_by(source, [case.id for case in cases])
     refuse_unknown("case", [*by_source, *(patients or {})], {case.id for case in cases})
     found = [replace(case, patient=by_source.get(case.id, case.patient)) for case in cases]
+    unnamed = [one.id for one in found if not (one.patient or one.id in (patients or {}))]
+    if source is not None and unnamed:
+        logger.warning(
+            "%s names no patient of %s: each counts as a patient of its own, but for those of one "
+            "PatientID in DICOM files.",
+            source,
+            listed(unnamed, _MOST_NAMED),
+        )
     meant = meant_patients(patients or {}, {case.id: whose(case) for case in found})
     return [replace(case, patient=meant.get(case.id, case.patient)) for case in found]
 

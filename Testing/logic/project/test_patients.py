@@ -195,14 +195,17 @@ def test_an_unlabelled_volume_of_a_labelled_patient_is_flagged(
 
 
 def test_patients_are_named_by_a_table_a_pattern_or_one_by_one(
-    tmp_path: Path, files: list[CaseFiles]
+    tmp_path: Path, files: list[CaseFiles], caplog: pytest.LogCaptureFixture
 ) -> None:
     table = tmp_path / "patients.csv"
     table.write_text("case,sex,patient\nc0,f,9\nc1,m,\nc2,f,9\n", encoding="utf-8")
     by_table = with_patients(files, {"c3": "9"}, str(table))
     assert [case.patient for case in by_table] == ["9", None, "9", "9", None, None, None]
+    assert "patients.csv names no patient of c1, c4, c5, c6: each counts as" in caplog.text
+    caplog.clear()
     by_pattern = with_patients(files, {"c3": "own"}, "([cC])")
     assert [case.patient for case in by_pattern] == ["c", "c", "c", "own", "c", "c", "c"]
+    assert caplog.text == ""
 
 
 @pytest.mark.parametrize(
