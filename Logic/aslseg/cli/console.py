@@ -226,7 +226,7 @@ def pairs_of(texts: list[str] | None, option: str, written: str = "CASE=VALUE") 
 
 
 def whole_pairs_of(texts: Sequence[str] | None, option: str, written: str) -> dict[str, str]:
-    """Read pairs whose values may have commas; see `pairs_of`."""
+    """Read pairs whose values may have commas, as folders may; see `pairs_of`."""
     named: dict[str, str] = {}
     for text in texts or ():
         case_id, _, value = text.partition("=")

@@ -168,7 +168,7 @@ def init(  # noqa: PLR0913 - one for each option of the command
     found = with_patients(found, pairs_of(patient, "--patient"), patients)
     for of, names in _claims(labels_of).items():
         found = with_label_targets(found, names, None if of == "" else [of])
-    for organ, folder in pairs_of(masks, "--masks", "ORGAN=FOLDER").items():
+    for organ, folder in whole_pairs_of(masks, "--masks", "ORGAN=FOLDER").items():
         found = with_organ_masks(found, organ, Path(folder))
     cases = select_cases(
         [replace(case, same_size=same_size.value) for case in found],

@@ -15,12 +15,12 @@ from aslseg.cli.console import (
     examples,
     find_run,
     messages,
-    pairs_of,
     parse_targets,
     say,
     show_dice,
     show_table,
     tell,
+    whole_pairs_of,
 )
 from aslseg.cli.progress import duration, watched
 from aslseg.errors import ImageError, RunError, as_typed_command
@@ -69,7 +69,7 @@ def segment(
     """
     from aslseg.batch import FolderOptions, segment_folder
 
-    given = pairs_of(organ, "--organ", "ORGAN=FOLDER")
+    given = whole_pairs_of(organ, "--organ", "ORGAN=FOLDER")
     options = FolderOptions(
         predictions=predictions or voices,
         replace=force,

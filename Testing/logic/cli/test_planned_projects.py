@@ -75,9 +75,9 @@ def test_an_empty_label_map_is_told_and_not_refused(source: Path, how: tuple[str
 def test_an_organ_without_lesions_is_nothing_to_tell(source: Path, how: tuple[str, ...]) -> None:
     for name in ("a", "b"):
         write_label(source / "tumours" / f"{name}.nii.gz", *([2] if name == "a" else []))
-        write_label(source / "livers" / f"{name}.nii.gz", 1, 1)
+        write_label(source / "livers, given" / f"{name}.nii.gz", 1, 1)
     words = ("init", source / "p", source / "ct", "--labels", source / "tumours")
-    masks = (*words, "--leave-out", "c", "--masks", f"liver={source / 'livers'}", *how)
+    masks = (*words, "--leave-out", "c", "--masks", f"liver={source / 'livers, given'}", *how)
     target = ("--target", "liver=1", "--target", "tumour=2:liver")
     for given in ((*masks, *target), (words[0], source / "q", *words[2:], *target, *how)):
         result = aslseg(*given, "--labels-of", "tumour")
