@@ -67,7 +67,7 @@ def write_dicom_seg(
     Args:
         labelmap: On the grid of the image.
         image: Folder of its DICOM slices.
-        targets: All targets; each becomes a segment, in their order.
+        targets: Those that the label map decides; each becomes a segment, in their order.
         path: Where to.
         made_by: Who or what made the label map.
         algorithm: Name of what predicted.

@@ -111,7 +111,8 @@ class ExportOptions:
     Attributes:
         format: Of the label maps: `nifti` writes `<case>.nii.gz` on the grid of each image, with
             the project's values; `nnunet` a raw data set; `dicom_seg` writes `<case>.seg.dcm` of
-            images that are DICOM folders; `tables` none.
+            images that are DICOM folders, without segments of targets that a label map says nothing
+            of; `tables` none.
         labels: Whose label maps.
         cases: Names of cases; all when None.
         run: Whose predictions `all` takes; of each case the latest run with one of it when None.
@@ -323,10 +324,11 @@ def _write(export: _Export, label: CaseLabel, image: Volume, labelmap: Labelmap 
     if export.format == "nifti":
         write_labelmap(labelmap, export.staging / f"{case.id}.nii.gz")
         return 0
+    unknown = _unknown(export, label)
     dicom_seg.write_dicom_seg(
         labelmap,
         project.image_path(case),
-        project.targets,
+        [target for target in project.targets if target.name not in unknown],
         export.staging / (case.id + dicom_seg.ENDING),
         made_by=label.made_by,
         algorithm=_algorithm(export, label.run),

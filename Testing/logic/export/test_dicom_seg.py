@@ -167,6 +167,18 @@ def test_only_cases_from_dicom_become_dicom(tmp_path: Path) -> None:
     )
 
 
+def test_a_target_that_nobody_looked_for_is_no_empty_segment(tmp_path: Path) -> None:
+    write_series(tmp_path / "ct", slices=2)
+    project = create_project(tmp_path / "project", [CaseFiles("ct", tmp_path / "ct")])
+    grid = read_volume(tmp_path / "ct").geometry
+    project = draw(project, "ct", Labelmap(np.ones(grid.shape, np.uint8), grid))
+    for names, segments in (((), ["liver", "tumour"]), (("liver",), ["liver"])):
+        project = project.set_label_targets("ct", names)
+        export_project(project, tmp_path / "out", ExportOptions(format="dicom_seg"))
+        found = dcmread(tmp_path / "out" / "ct.seg.dcm")
+        assert [one.SegmentLabel for one in found.SegmentSequence] == segments
+
+
 @pytest.mark.shared
 def test_a_real_series_gets_its_segmentation(shared_folder: Path, tmp_path: Path) -> None:
     folder = shared_folder / "data" / "dcmqi_ct_dicom"
