@@ -789,6 +789,34 @@ def test_a_scene_that_calls_another_volume_a_case_is_not_believed(logic: Any) ->
     assert logic.project.case("ct").label is None
 
 
+def test_a_file_that_was_replaced_after_it_was_loaded_gets_no_label_of_what_was_loaded(
+    logic: Any, tmp_path: Path
+) -> None:
+    from aslseg.data.images import write_volume
+    from ASLsegLib.scene.volumes import own_file
+
+    paths = [tmp_path / f"{name}.nrrd" for name in ("same", "other")]
+    nodes = []
+    for number, path in enumerate(paths, start=1):
+        write_volume(Volume(np.full(SHAPE, number, np.int16), GEOMETRY), path)
+        nodes.append(slicer.util.loadVolume(str(path)))
+    write_volume(Volume(np.full(SHAPE, 70, np.int16), GEOMETRY), paths[1])
+    assert [own_file(node) for node in nodes] == paths
+    same, other = nodes
+    logic.add_volume(same, case_id="same")
+    logic.save_label(draw(same, liver=liver_mask()))
+    assert logic.project.case("same").label is not None
+    logic.add_volume(other, case_id="other")
+    drawn = draw(other, liver=liver_mask())
+    with pytest.raises(AslsegError, match=r"case other, .*may have been replaced"):
+        logic.save_label(drawn)
+    assert logic.project.case("other").label is None
+    slicer.mrmlScene.RemoveNode(other)
+    volume = logic.load_case("other")
+    assert slicer.util.arrayFromVolume(volume).min() == 70
+    logic.save_label(draw(volume, liver=liver_mask()))
+
+
 def test_a_case_that_comes_back_with_its_scene_is_still_the_case(
     logic: Any, tmp_path: Path
 ) -> None:

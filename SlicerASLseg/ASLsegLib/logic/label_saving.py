@@ -71,8 +71,8 @@ class DrawnLabel:
         written: What the segmentation was last given, see `segmentations.written_to`.
         label_before: Digest of the case's label map on disk; empty without one.
         shown: Digests of what the segments hold, see `segmentations.shown_in`.
-        sample: Voxels to be compared with the image on disk, for the node came with a scene; None
-            when it was made from the image here.
+        sample: Voxels to be compared with the image on disk, for the node came with a scene, or was
+            loaded before it became a case; None when it was made from the image here.
     """
 
     case_id: str
@@ -508,7 +508,8 @@ def _require_unchanged(project: Project, drawn: DrawnLabel) -> None:
         if found.shape != drawn.sample.shape or not np.allclose(found, drawn.sample, atol=_SAME):
             msg = (
                 f"The volume in the scene is not the image of case {drawn.case_id}, whatever the "
-                "scene says; load the case again from the table."
+                "scene says: its file may have been replaced since. Take the volume out of the "
+                "scene, and load the case again from the table."
             )
             raise SceneError(msg)
     _require_label(current, drawn.case_id, drawn.label_before)

@@ -133,7 +133,7 @@ class ProjectLogic(LogicBase):
 
         def show(project: Project) -> Project:
             if slicer.mrmlScene.IsNodePresent(volume):
-                self._mark(volume, project, name)
+                self._mark(volume, project, name, is_known=not isinstance(image, Path))
             return self.use(project)
 
         return self._in_background(
@@ -399,12 +399,21 @@ class ProjectLogic(LogicBase):
                 forget_case(node)
             self.history.forget_case(case_id)
 
-    def _mark(self, node: Any, project: Project, case_id: str) -> None:
-        """Note that a volume node is a case, unless it is one of another project."""
+    def _mark(self, node: Any, project: Project, case_id: str, *, is_known: bool = True) -> None:
+        """Note that a volume node is a case, unless it is one of another project.
+
+        Args:
+            node: Volume node.
+            project: The project.
+            case_id: Name of the case.
+            is_known: Whether its voxels are those of the image. Of a file that the scene was given
+                before they may be others by now: they are compared before a label is saved.
+        """
         if not is_of_project(node, project):
             return
         mark_case(node, project, case_id)
-        self._verified.add(known_as(node))
+        if is_known:
+            self._verified.add(known_as(node))
 
     def _show_case(self, loaded: CaseRead, known: Any | None, case_id: str) -> Any:
         project = loaded.project

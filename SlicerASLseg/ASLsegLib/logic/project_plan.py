@@ -282,7 +282,8 @@ class PlanLogic(ProjectLogic):
         for case in plan.cases:
             node = scene_cases.volume_node_of(case)
             if node is not None:
-                self._mark(working_volume(node), project, case.id)
+                is_known = scene_cases.is_of_scene(case.image)  # else its file was loaded before
+                self._mark(working_volume(node), project, case.id, is_known=is_known)
 
 
 def _is_of_scene(*paths: Path | None) -> bool:
