@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -142,7 +143,7 @@ def test_labels_of_another_model_hide_no_training_that_was_stopped(
     assert (logic.next_step(), ui.roundsTable.rowCount) == before
     assert before[0].text == "The last training was stopped: Resume finishes it."
     sent: list[str] = []
-    logic.resume = lambda run_id, **_: sent.append(run_id)
+    logic.resume = SimpleNamespace(begin=lambda run_id, **_: sent.append(run_id))
     click(ui.resumeButton)
     assert sent == [run.run_id]
 
@@ -159,7 +160,7 @@ def test_the_training_of_another_project_is_said_to_be_that(
     ui.trainSection.collapsed = False
     logic.open_project(trained)
     monkeypatch.setattr(EngineClient, "start", lambda *_: None)
-    logic.train(wait=False)
+    logic.train.begin()
     monkeypatch.setattr(EngineClient, "is_busy", property(lambda one: one is logic.trainer))
     under_way = logic.next_step().text
     assert under_way.startswith("The training goes on by itself")

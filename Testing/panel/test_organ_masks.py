@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -481,7 +482,7 @@ def test_the_organ_of_one_volume_comes_from_the_segmentation_that_is_chosen(pers
     run_event_loop(0.1)
     choose_node(ui.inputVolumeSelector, volume)
     asked: list[Any] = []
-    logic.segment = lambda *_, organs, **__: asked.append(organs)
+    logic.segment = SimpleNamespace(begin=lambda *_, organs, **__: asked.append(organs))
     click(ui.segmentButton)
     node, _ = draw(volume, "Liver")
     choose_node(ui.organSegmentationSelector, node)

@@ -441,8 +441,8 @@ def test_removing_the_volume_of_before_stops_nothing_else(
     logic, engine, stopped = panel.logic, panel.logic.engine, []
     monkeypatch.setattr(engine, "start", lambda _: None)
     monkeypatch.setattr(engine, "cancel", lambda: stopped.append(engine.state))
-    logic.segment(ct, wait=False)
-    logic.download("vit_t", wait=False)
+    logic.segment.begin(ct)
+    logic.download.begin("vit_t")
     monkeypatch.setattr(engine, "state", type(engine.state).RUNNING)
     slicer.mrmlScene.RemoveNode(ct)
     run_event_loop(0.2)

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -199,7 +200,7 @@ def asked(panel: Any, monkeypatch: pytest.MonkeyPatch) -> list[int | None]:
     """The slices that SAM is asked about, while prompts are followed."""
     slices: list[int | None] = []
     refine = lambda volume, slice_index=None, *_, **__: slices.append(slice_index)  # noqa: E731
-    monkeypatch.setattr(panel.logic, "refine", refine)
+    monkeypatch.setattr(panel.logic, "refine", SimpleNamespace(begin=refine))
     panel.parameters.followEdits = True
     return slices
 
@@ -241,7 +242,7 @@ def test_a_box_that_a_lesion_grows_from_holds_up_no_other_slice(
     def refuse(*_: Any, **__: Any) -> None:
         raise SceneError("It cannot grow.")
 
-    monkeypatch.setattr(panel.logic, "grow", refuse)
+    monkeypatch.setattr(panel.logic, "grow", SimpleNamespace(begin=refuse))
     panel.parameters.eachBoxGrows = True
     box_node(panel.volume, "tumour", (5, 5, 20, 20), 2)
     wait_until(lambda: bool(dialogs.messages), 30.0)

@@ -189,7 +189,7 @@ def test_a_decision_that_ends_in_another_project_is_none_of_that(logic: Any, sec
     logic.open_project(second)
     logic.save_label(draw(logic.load_case("ct"), liver=lesion_mask(2)))
     logic.open_project(first)
-    logic.save_label(node, wait=False)
+    logic.save_label.begin(node)
     logic.open_project(second)
     while logic.background.is_busy:
         logic.poll()

@@ -6,6 +6,7 @@ import csv
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -577,7 +578,7 @@ def test_a_segmentation_without_a_lesion_is_said_to_have_none(person: Person) ->
     ui = person.ui
     choose_node(ui.resultSelector, person.logic.predictions(person.load("c0"))["refined"])
     measured: list[Callable[[list[Any]], None]] = []
-    person.logic.lesions = lambda _node, *, then, **_: measured.append(then)
+    person.logic.lesions = SimpleNamespace(begin=lambda _, *, then, **__: measured.append(then))
     person.press(ui.measureButton)
     measured[0]([])
     assert person.names("lesionsTable") == ["none found"]

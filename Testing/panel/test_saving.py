@@ -718,7 +718,7 @@ def test_a_segmentation_that_is_deleted_while_it_is_saved_is_saved_as_it_was(
     volume = reviewing.load_case("c2")
     node = reviewing.predictions(volume)["refined"]
     shown = reviewing.labelmap_of(node).labels
-    reviewing.accept("c2", wait=False)
+    reviewing.accept.begin("c2")
     slicer.mrmlScene.RemoveNode(node)
     slicer.mrmlScene.RemoveNode(volume)
     wait_for_files(reviewing)
@@ -735,7 +735,7 @@ def test_a_result_that_comes_while_the_one_before_is_saved_is_not_taken_for_it(
     volume = reviewing.load_case("c2")
     node = reviewing.predictions(volume)["refined"]
     shown = reviewing.labelmap_of(node).labels.copy()
-    reviewing.accept("c2", wait=False)
+    reviewing.accept.begin("c2")
     origin = Provenance("refined", "aslseg", reviewing.usable_run(), 1)
     write_labels(volume, np.roll(shown, 3, axis=1), reviewing.targets(), origin)
     wait_for_files(reviewing)
@@ -747,7 +747,7 @@ def test_a_result_that_comes_while_the_one_before_is_saved_is_not_taken_for_it(
 def test_a_decision_about_a_project_does_not_open_it_again(reviewing: Any, tmp_path: Path) -> None:
     second = shutil.copytree(reviewing.project.folder, tmp_path / "second")
     volume = reviewing.load_case("c2")
-    reviewing.accept("c2", wait=False)
+    reviewing.accept.begin("c2")
     reviewing.open_project(second)
     wait_for_files(reviewing)
     assert reviewing.project.folder == second
@@ -755,7 +755,7 @@ def test_a_decision_about_a_project_does_not_open_it_again(reviewing: Any, tmp_p
 
 
 def test_a_case_that_is_loaded_while_the_scene_is_closed_stays_away(reviewing: Any) -> None:
-    reviewing.load_case("c2", wait=False)
+    reviewing.load_case.begin("c2")
     slicer.mrmlScene.Clear(0)
     wait_for_files(reviewing)
     assert reviewing.case_node("c2") is None
@@ -765,7 +765,7 @@ def test_a_volume_that_is_deleted_while_its_case_is_read_is_asked_for_again(
     reviewing: Any, dialogs: Any
 ) -> None:
     volume = reviewing.load_case("c2")
-    reviewing.load_case("c2", wait=False)
+    reviewing.load_case.begin("c2")
     slicer.mrmlScene.RemoveNode(volume)
     wait_for_files(reviewing)
     dialogs.take("was removed from the scene; load the case again")

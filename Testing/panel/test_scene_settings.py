@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import weakref
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -69,7 +70,9 @@ def test_the_phantom_project_is_trained_by_the_preset_that_is_shown(
     from aslseg.presets import read_preset
     from ASLsegLib.parameters import settings_changes
 
-    monkeypatch.setattr(panel.logic, "create_phantom_project", lambda *_, **__: None)
+    monkeypatch.setattr(
+        panel.logic, "create_phantom_project", SimpleNamespace(begin=lambda *_: None)
+    )
     panel.ui.presetBox.currentText = "Standard"
     panel.ui.presetBox.activated(panel.ui.presetBox.currentIndex)
     click(panel.ui.demoButton)

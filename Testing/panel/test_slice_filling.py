@@ -370,7 +370,7 @@ def test_what_is_drawn_while_the_engine_fills_is_kept_and_nothing_is_shown(
     logic = person.logic
     person.draw(FIRST, LAST)
     word = logic.to_undo
-    logic.fill_between(person.volume, wait=False)
+    logic.fill_between.begin(person.volume)
     person.draw(6)
     drawn = person.mask()
     wait_for_engine(logic)

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -133,7 +134,7 @@ def test_an_estimate_is_of_the_settings_and_the_project_that_it_was_made_for(
     panel = open_module().panel
     logic, ui = panel.logic, panel.ui
     choose_device = sys.modules["ASLsegLib.parameters"].choose_device
-    logic.estimate = lambda *_, **__: None
+    logic.estimate = SimpleNamespace(begin=lambda *_, **__: None)
     section = next(one for one in panel.sections if type(one).__name__ == "TrainingSection")
 
     def estimate() -> None:

@@ -56,7 +56,7 @@ def test_a_run_that_is_named_and_cannot_be_used_is_not_replaced_by_another(
 ) -> None:
     for action in (panel.logic.segment, panel.logic.refine):
         with pytest.raises(AslsegError, match="Run gone cannot be used"):
-            action(ct, run_id="gone", wait=False)
+            action.begin(ct, run_id="gone")
     assert not panel.logic.engine.is_busy
 
 

@@ -1,9 +1,16 @@
-"""What all parts of the logic share: the open project, and work in the background."""
+"""What all parts of the logic share: the open project, and work that takes time.
+
+A method that takes time says how it begins, and is decorated with `waiting`: `logic.train()` waits
+for its result, `logic.train.begin()` does not.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import update_wrapper
+from types import MethodType
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 
 import slicer
 
@@ -18,7 +25,57 @@ if TYPE_CHECKING:
     from aslseg.targets import Target
 
 Found = TypeVar("Found")
-Shown = TypeVar("Shown")
+Given = ParamSpec("Given")
+Owner = TypeVar("Owner")
+Result = TypeVar("Result")
+
+Otherwise = Callable[[Exception], None]
+
+
+@dataclass(frozen=True)
+class Pending(Generic[Result]):
+    """Work that has begun, and goes on while the logic is polled.
+
+    Attributes:
+        result: Waits until it is done, and returns what came of it or raises what went wrong. To be
+            called before the logic begins something else.
+    """
+
+    result: Callable[[], Result]
+
+
+class Act(Generic[Given, Result]):
+    """Something that takes time: called, it waits for its result.
+
+    Attributes:
+        begin: Begins it and returns at once, with what can be waited for.
+    """
+
+    def __init__(self, begin: Callable[Given, Pending[Result]]) -> None:
+        self.begin = begin
+        update_wrapper(self, begin)
+
+    def __call__(self, *args: Given.args, **named: Given.kwargs) -> Result:
+        """Do it, and return its result."""
+        return self.begin(*args, **named).result()
+
+
+class waiting(Generic[Owner, Given, Result]):  # noqa: N801 - a decorator, as `property` is
+    """Decorate a method that begins something, so that it waits; its `begin` does not."""
+
+    def __init__(self, begin: Callable[Concatenate[Owner, Given], Pending[Result]]) -> None:
+        self._begin = begin
+        self.__doc__ = begin.__doc__
+
+    @overload
+    def __get__(self, owner: None, kind: type[Any]) -> waiting[Owner, Given, Result]: ...
+
+    @overload
+    def __get__(self, owner: Owner, kind: type[Any]) -> Act[Given, Result]: ...
+
+    def __get__(self, owner: Owner | None, kind: type[Any]) -> Any:
+        """Return the method of an object; of its class, this."""
+        return self if owner is None else Act(MethodType(self._begin, owner))
 
 
 class LogicBase:
@@ -69,26 +126,51 @@ class LogicBase:
         self,
         name: str,
         work: Callable[[Monitor], Found],
-        then: Callable[[Found], Shown],
-        wait: bool,
-    ) -> Shown | None:
-        """Do something in the thread; return its result, or None at once without `wait`."""
-        ended: list[Shown] = []
-        failures: list[Exception] = []
-        failed = failures.append if wait else self.failed.emit
-        self.background.start(name, work, lambda value: ended.append(then(value)), failed)
-        if not wait:
-            return None
-        self._wait_for_thread(failures)
-        return ended[0]
+        then: Callable[[Found], Result],
+    ) -> Pending[Result]:
+        """Do something in the thread, and what follows from it here."""
+        return self._begun(
+            lambda done, failed: self.background.start(
+                name, work, lambda value: done(then(value)), failed
+            )
+        )
 
-    def _wait_for_thread(self, failures: Sequence[Exception]) -> None:
-        """Wait for the thread while the application goes on, and raise the first failure."""
-        while self.background.is_busy:
-            self.poll()
-            slicer.app.processEvents()
-        if failures:
-            raise failures[0]
+    def _begun(
+        self,
+        begin: Callable[[Callable[[Result], None], Otherwise], None],
+        otherwise: Otherwise | None = None,
+    ) -> Pending[Result]:
+        """Begin work of the thread, of one task or several.
+
+        Args:
+            begin: Called with two functions, of which it calls one in the end: with the result, or
+                with what went wrong.
+            otherwise: Called with what went wrong; without it `failed` emits that, unless it is
+                waited for.
+        """
+        ended: list[Result] = []
+        failures: list[Exception] = []
+        is_awaited = False
+
+        def fail(error: Exception) -> None:
+            failures.append(error)
+            if otherwise is not None:
+                otherwise(error)
+            elif not is_awaited:
+                self.failed.emit(error)
+
+        def result() -> Result:
+            nonlocal is_awaited
+            is_awaited = True
+            while self.background.is_busy:
+                self.poll()
+                slicer.app.processEvents()
+            if failures:
+                raise failures[0]
+            return ended[0]
+
+        begin(ended.append, fail)
+        return Pending(result)
 
     def _move(self, change: Change, move: Callable[[], Moved]) -> Moved:
         """Take a change back, or do it again."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import slicer
 
-from ASLsegLib.logic.base import LogicBase
+from ASLsegLib.logic.base import LogicBase, Pending, waiting
 from ASLsegLib.scene.segmentations import volume_drawn_on
 from ASLsegLib.scene.shown_labels import LeaveOut, leave_out_nothing, shown_labels
 from ASLsegLib.scene.volumes import SceneError, hardened_copy, place_beside, volume_of
@@ -47,19 +47,18 @@ class ExportLogic(LogicBase):
         volume = volume or reference_volume(segmentation)
         return shown_labels(segmentation, volume, self.targets(), may_leave_out)
 
+    @waiting
     def lesions(
         self,
         segmentation: Any,
         *,
-        wait: bool = True,
         then: Any = None,
         may_leave_out: LeaveOut = leave_out_nothing,
-    ) -> list[LesionMeasurement]:
+    ) -> Pending[list[LesionMeasurement]]:
         """Measure every lesion of a segmentation.
 
         Args:
             segmentation: Segmentation node with segments named like the targets.
-            wait: Return the lesions; else an empty list at once.
             then: Called with the lesions when they are there.
             may_leave_out: As in `labelmap_of`.
         """
@@ -75,7 +74,7 @@ class ExportLogic(LogicBase):
             return found
 
         work = lambda _: measure_lesions(labelmap, targets, image=image)  # noqa: E731
-        return self._in_background("measuring lesions", work, show, wait) or []
+        return self._in_background("measuring lesions", work, show)
 
     def write_lesions(
         self, lesions: list[LesionMeasurement], path: Path | str, case: str = ""
@@ -96,20 +95,19 @@ class ExportLogic(LogicBase):
         write_text_atomic(Path(path), as_text(lesions, case, ","))
         return Path(path)
 
+    @waiting
     def export_nifti(
         self,
         segmentation: Any,
         path: Path | str,
         *,
-        wait: bool = True,
         may_leave_out: LeaveOut = leave_out_nothing,
-    ) -> Path:
+    ) -> Pending[Path]:
         """Write a segmentation as a label map with the values of the targets.
 
         Args:
             segmentation: Segmentation node with segments named like the targets.
             path: Ends in .nii.gz, .nii, .nrrd or .mha.
-            wait: Return when the file is there.
             may_leave_out: As in `labelmap_of`.
 
         Raises:
@@ -120,10 +118,9 @@ class ExportLogic(LogicBase):
         place = Path(path)
         self._require_free(place)
         labelmap = self.labelmap_of(segmentation, may_leave_out=may_leave_out)
-        self._in_background(
-            "writing NIfTI", lambda _: write_labelmap(labelmap, place), lambda _: place, wait
+        return self._in_background(
+            "writing NIfTI", lambda _: write_labelmap(labelmap, place), lambda _: place
         )
-        return place
 
     def _require_free(self, path: Path) -> None:
         """Refuse to write over an image of the open project, or where it keeps its own files.

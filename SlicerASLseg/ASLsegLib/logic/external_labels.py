@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ASLsegLib.logic.base import Pending, waiting
 from ASLsegLib.logic.project import ProjectLogic
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ class ExternalLabelLogic(ProjectLogic):
         """Return the models whose labels the open project has, to review or to start from."""
         return [run.run_id for run in self.runs() if run.is_external]
 
+    @waiting
     def add_external_labels(
         self,
         origin: str,
@@ -27,8 +29,7 @@ class ExternalLabelLogic(ProjectLogic):
         *,
         called: Mapping[str, str] | None = None,
         same_size: SameSize = "refuse",
-        wait: bool = True,
-    ) -> RunFolder | None:
+    ) -> Pending[RunFolder]:
         """Take the label maps of another model for the cases without a label, to be reviewed.
 
         Args:
@@ -37,7 +38,6 @@ class ExternalLabelLogic(ProjectLogic):
                 target.
             called: By target name, what the model calls it: a segment, a mask's file, or a value.
             same_size: What to go by when a label map has its image's size and another position.
-            wait: Return the folder of the labels; else None at once.
 
         Raises:
             ProjectError: When no file is named as a case without a label.
@@ -55,4 +55,4 @@ class ExternalLabelLogic(ProjectLogic):
             self.updated(project)
             return run
 
-        return self._in_background("reading labels of another model", work, show, wait)
+        return self._in_background("reading labels of another model", work, show)

@@ -17,6 +17,7 @@ from aslseg.errors import RunError
 from ASLsegLib.engine.background import Background, Signal
 from ASLsegLib.engine.client import EngineClient, Job
 from ASLsegLib.engine.results import ShownAnswer, proposed_prompts, result_handlers
+from ASLsegLib.logic.base import Pending, waiting
 from ASLsegLib.logic.growth import (
     Growth,
     GrowthSwap,
@@ -143,15 +144,15 @@ class InteractiveLogic(LesionDecisionLogic, OrganMaskLogic):
             shutil.rmtree(self._folder, ignore_errors=True)
             self._folder = None
 
+    @waiting
     def segment(
         self,
         volume: Any,
         run_id: str | None = None,
         *,
         organs: Mapping[str, Any] | None = None,
-        wait: bool = True,
         may_replace: Policy = keep_edits,
-    ) -> dict[str, Any]:
+    ) -> Pending[dict[str, Any]]:
         """Segment a volume by a trained run.
 
         Args:
@@ -159,7 +160,6 @@ class InteractiveLogic(LesionDecisionLogic, OrganMaskLogic):
             run_id: Of the open project; its latest usable run when None.
             organs: By target name, a mask that is used in place of the predicted organ: a file, or
                 a segmentation node with a segment of that name. A case brings its own.
-            wait: Return when the nodes are there.
             may_replace: Asked before segments that a person edited are replaced.
 
         Returns:
@@ -178,8 +178,9 @@ class InteractiveLogic(LesionDecisionLogic, OrganMaskLogic):
         word = f"segment {volume.GetName()}"
         show_it = self._shows(Awaited(), volume, show, word)
         self._start_about(volume, Job("segment", arguments, prepare, read, show_it))
-        return self._predictions_after(volume, wait)
+        return self._predictions_after(volume)
 
+    @waiting
     def refine(
         self,
         volume: Any,
@@ -187,10 +188,9 @@ class InteractiveLogic(LesionDecisionLogic, OrganMaskLogic):
         run_id: str | None = None,
         *,
         sam: str = "vit_t",
-        wait: bool = True,
         may_replace: Policy = keep_edits,
         follows: bool = False,
-    ) -> dict[str, Any]:
+    ) -> Pending[dict[str, Any]]:
         """Run SAM with the scene's prompts, and refine the label by its result.
 
         Args:
@@ -199,7 +199,6 @@ class InteractiveLogic(LesionDecisionLogic, OrganMaskLogic):
                 volume when None.
             run_id: As in `segment`; without a trained run SAM works alone.
             sam: Which SAM is used without a trained run.
-            wait: As in `segment`.
             may_replace: As in `segment`.
             follows: Whether the answer is taken back together with the last change of prompts.
         """
@@ -222,8 +221,9 @@ class InteractiveLogic(LesionDecisionLogic, OrganMaskLogic):
         self._awaited = awaited
         if cause is not None:
             cause.is_open = True
-        return self._predictions_after(volume, wait)
+        return self._predictions_after(volume)
 
+    @waiting
     def grow(
         self,
         volume: Any,
@@ -233,8 +233,7 @@ class InteractiveLogic(LesionDecisionLogic, OrganMaskLogic):
         segmentation: Any | None = None,
         run_id: str | None = None,
         sam: str = "vit_t",
-        wait: bool = True,
-    ) -> Growth:
+    ) -> Pending[Growth]:
         """Let a lesion grow in three dimensions from the scene's prompts on one slice.
 
         It becomes a segment of its own, such as "tumour 1", which counts as its target; other
@@ -247,7 +246,6 @@ class InteractiveLogic(LesionDecisionLogic, OrganMaskLogic):
             segmentation: Segmentation node to grow in; the refined prediction, else SAM's.
             run_id: As in `segment`; without a trained run SAM as it was released is used.
             sam: Which SAM is used without a trained run.
-            wait: Return when it has grown.
 
         Raises:
             SceneError: When there is no such prompt, or no such target.
@@ -272,18 +270,17 @@ class InteractiveLogic(LesionDecisionLogic, OrganMaskLogic):
         word = f"grow {growth.name}, slice {slice_index}"
         size = swap.count_bytes
         growth.change = self.changes.note(volume, word, swap, slice_index, size_bytes=size)
-        self._start_growth(growth, about, sam, wait)
-        return growth
+        return self._start_growth(growth, about, sam)
 
+    @waiting
     def grow_again(
         self,
         growth: Growth,
         run_id: str | None = None,
         *,
         sam: str = "vit_t",
-        wait: bool = True,
         follows: bool = False,
-    ) -> None:
+    ) -> Pending[Growth]:
         """Let a lesion grow from its prompts as they are now; see `grow` and `refine`."""
         self.engine.require_free()
         about = self._about(growth.volume, run_id)
@@ -297,7 +294,7 @@ class InteractiveLogic(LesionDecisionLogic, OrganMaskLogic):
             to=self.history.latest(growth.volume.GetID()) if follows else None,
             size_bytes=swap.count_bytes,
         )
-        self._start_growth(growth, about, sam, wait)
+        return self._start_growth(growth, about, sam)
 
     def correct_growth(self, growth: Growth) -> bool:
         """Let further prompts in or beside a lesion belong to it; `grow_again` follows them.
@@ -465,7 +462,7 @@ class InteractiveLogic(LesionDecisionLogic, OrganMaskLogic):
 
         return steps
 
-    def _start_growth(self, growth: Growth, about: About, sam: str, wait: bool) -> None:
+    def _start_growth(self, growth: Growth, about: About, sam: str) -> Pending[Growth]:
         arguments, prepare = about
         arguments["sam"] = {"model": sam} if arguments["run"] is None else None
         folder = Path(arguments.pop("output"))
@@ -478,8 +475,12 @@ class InteractiveLogic(LesionDecisionLogic, OrganMaskLogic):
 
         self._start_about(growth.volume, replace(job, show=steps))
         self._awaited, self.growing = awaited, growth
-        if wait:
+
+        def result() -> Growth:
             self._wait(self.engine)
+            return growth
+
+        return Pending(result)
 
     def _stop_answer(self, change: Change) -> None:
         """Let no answer come that would show what is being taken back."""
@@ -536,10 +537,12 @@ class InteractiveLogic(LesionDecisionLogic, OrganMaskLogic):
         cases = () if self.project is None else self.project.cases
         return any(self._files_of.values()) or any(case.masks for case in cases)
 
-    def _predictions_after(self, volume: Any, wait: bool) -> dict[str, Any]:
-        if wait:
+    def _predictions_after(self, volume: Any) -> Pending[dict[str, Any]]:
+        def result() -> dict[str, Any]:
             self._wait(self.engine)
-        return self.predictions(volume)
+            return self.predictions(volume)
+
+        return Pending(result)
 
     def _start(self, engine: EngineClient, job: Job, host: str | None = None) -> None:
         """Begin a job on the computer that is chosen, or on one that is named."""

@@ -14,6 +14,7 @@ import numpy as np
 import slicer
 
 from aslseg.data.volume import Labelmap
+from ASLsegLib.logic.base import Pending, waiting
 from ASLsegLib.logic.export import volume_of_label
 from ASLsegLib.logic.history import Change
 from ASLsegLib.logic.project import ProjectLogic
@@ -89,15 +90,15 @@ class DrawnLabel:
 class LabelSavingLogic(ProjectLogic):
     """The part of the logic that saves labels, accepts or rejects, and takes that back."""
 
+    @waiting
     def save_label(
         self,
         segmentation: Any,
         case_id: str | None = None,
         volume: Any | None = None,
         *,
-        wait: bool = True,
         questions: Questions = REFUSE,
-    ) -> Project | None:
+    ) -> Pending[Project]:
         """Keep a segmentation as the label map of its case, to train on with full weight.
 
         `undo_decision` brings the label map before back.
@@ -106,7 +107,6 @@ class LabelSavingLogic(ProjectLogic):
             segmentation: Segmentation node with segments named like the targets.
             case_id: Name of the case, to make sure; that of the segmentation's volume when None.
             volume: The volume node that it was drawn on; the segmentation says so itself when None.
-            wait: Return the project; else None at once.
             questions: Asked before something is left out or replaced.
 
         Raises:
@@ -134,12 +134,11 @@ class LabelSavingLogic(ProjectLogic):
         self._require_seen(segmentation, questions)
         drawn = self._drawn(segmentation, drawn_on, named, questions)
         return self._save(
-            "saving a label map", drawn, lambda labels: review.draw(project, named, labels), wait
+            "saving a label map", drawn, lambda labels: review.draw(project, named, labels)
         )
 
-    def accept(
-        self, case_id: str, *, wait: bool = True, questions: Questions = REFUSE
-    ) -> Project | None:
+    @waiting
+    def accept(self, case_id: str, *, questions: Questions = REFUSE) -> Pending[Project]:
         """Train on the refined label of a case as on a human one from now on.
 
         What the scene shows as refined label is saved: as accepted when it is as a run made it, as
@@ -150,7 +149,6 @@ class LabelSavingLogic(ProjectLogic):
 
         Args:
             case_id: Name of the case.
-            wait: Return the project; else None at once.
             questions: Asked before something is left out or replaced.
 
         Raises:
@@ -183,7 +181,7 @@ class LabelSavingLogic(ProjectLogic):
                     self._note_decision(again)
                 return accepted
 
-            return self._in_background("saving a decision", save_best, note, wait)
+            return self._in_background("saving a decision", save_best, note)
         self._require_same_image(case_id)
         self._refuse_saved(case_id, node)
         whole = project.case(case_id).complete_slices == ()
@@ -199,7 +197,7 @@ class LabelSavingLogic(ProjectLogic):
                 return review.accept(project, run, case_id, labels=labels, round_number=number)
             return review.correct(project, case_id, labels, run, round_number=number, whole=whole)
 
-        return self._save("saving a decision", drawn, save, wait)
+        return self._save("saving a decision", drawn, save)
 
     def _refuse_saved(self, case_id: str, node: Any) -> None:
         """Refuse to save a final label anew that is the label of its case, unless none counts.
@@ -372,8 +370,8 @@ class LabelSavingLogic(ProjectLogic):
             require_yes(questions.may_omit(name, lacking, gone))
 
     def _save(
-        self, name: str, drawn: DrawnLabel, save: Callable[[Labelmap], Project], wait: bool
-    ) -> Project | None:
+        self, name: str, drawn: DrawnLabel, save: Callable[[Labelmap], Project]
+    ) -> Pending[Project]:
         opened, case_id, geometry = self.opened(), drawn.case_id, drawn.labels.geometry
         node, case_node, written = drawn.node, drawn.case_node, drawn.written
         shown_then, drawn_on_id = drawn.shown, drawn.volume.GetID()
@@ -414,7 +412,7 @@ class LabelSavingLogic(ProjectLogic):
             self._note_decision(again)
             return project
 
-        return self._in_background(name, work, show, wait)
+        return self._in_background(name, work, show)
 
     def _note_decision(self, again: Callable[[], object]) -> None:
         """Let the last decision be undone and redone."""

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from ASLsegLib.logic.base import Pending, waiting
 from ASLsegLib.logic.history import Change
 from ASLsegLib.logic.lesion_drawing import Drawing, DrawnVoxels, being_drawn, predicted_labels
 from ASLsegLib.logic.lesion_review import GONE
@@ -169,7 +170,8 @@ class LesionDecisionLogic(LesionLogic):
         swap()
         self.changes.note(nodes[1], "show lesions as decided", swap)
 
-    def finish_lesions(self, *, wait: bool = True, questions: Questions = REFUSE) -> Project | None:
+    @waiting
+    def finish_lesions(self, *, questions: Questions = REFUSE) -> Pending[Project]:
         """Say that the case has no more lesions: what is shown is a person's label map now.
 
         Raises:
@@ -194,7 +196,6 @@ class LesionDecisionLogic(LesionLogic):
             "saving a decision",
             drawn,
             lambda labels: finish_case(project, run, case_id, labels=labels, round_number=number),
-            wait,
         )
 
     def _is_finished(self, case_id: str, node: Any) -> bool:

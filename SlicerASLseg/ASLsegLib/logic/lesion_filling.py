@@ -14,6 +14,7 @@ from aslseg.data.filling_rules import across_mm, why_nothing_between, why_too_sm
 from aslseg.data.volume import Geometry, Volume
 from ASLsegLib.engine.client import Job
 from ASLsegLib.engine.results import ShownAnswer, read_answer
+from ASLsegLib.logic.base import Pending, waiting
 from ASLsegLib.logic.interactive import FILLING, Awaited, InteractiveLogic
 from ASLsegLib.logic.slice_filling import read_shown, write_shown
 from ASLsegLib.scene.case_nodes import require_intact
@@ -73,7 +74,8 @@ class LesionFillingLogic(InteractiveLogic):
         wide_mm = _across_mm(voxels, slices, geometry_of(volume), slice_axis_of(volume))
         return why_nothing_between(slices) or why_too_small(len(slices), wide_mm)
 
-    def fill_lesion(self, row: int, *, wait: bool = True) -> FillFacts | None:
+    @waiting
+    def fill_lesion(self, row: int) -> Pending[FillFacts]:
         """Fill a large lesion between the slices in which a person drew it.
 
         A network learns this lesion from these slices for a minute, and predicts the others. Drawn
@@ -82,13 +84,14 @@ class LesionFillingLogic(InteractiveLogic):
 
         Args:
             row: Of the lesion in `lesion_review.rows`.
-            wait: Return when it is shown; else None at once.
 
         Raises:
             SceneError: When it is too small or not drawn in enough slices, or another one is being
                 drawn.
             EngineError: When the engine failed, or the lesion was changed meanwhile.
         """
+        from aslseg.engine.facts import FillFacts
+
         review = self._review()
         self.engine.require_free()
         self._require_decidable(review.case_id)
@@ -106,11 +109,7 @@ class LesionFillingLogic(InteractiveLogic):
         arguments, prepare = self._about(volume, None)  # no run takes part
         self._start_about(volume, self._lesion_job(drawn, row, volume, arguments, prepare))
         self.filling = None  # no segmentation as a whole
-        if not wait:
-            return None
-        from aslseg.engine.facts import FillFacts
-
-        return self._wait(self.engine).facts_as(FillFacts)
+        return Pending(lambda: self._wait(self.engine).facts_as(FillFacts))
 
     def _lesion_job(
         self,

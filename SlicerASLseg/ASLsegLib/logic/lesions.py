@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import slicer
 
 from ASLsegLib.engine.background import Signal
+from ASLsegLib.logic.base import Pending, waiting
 from ASLsegLib.logic.history import Change
 from ASLsegLib.logic.label_saving import LabelSavingLogic
 from ASLsegLib.logic.lesion_drawing import Drawing, being_drawn, predicted_labels
@@ -74,9 +75,10 @@ class LesionLogic(LabelSavingLogic):
 
         return bool(lesion_targets(self.project.targets))
 
+    @waiting
     def load_lesions(
-        self, case_id: str, *, then: Callable[[], None] | None = None, wait: bool = True
-    ) -> LesionReview | None:
+        self, case_id: str, *, then: Callable[[], None] | None = None
+    ) -> Pending[LesionReview]:
         """List the lesions that the latest run with a prediction of it found in a case.
 
         What was being drawn in another case is put aside until its lesions are listed again.
@@ -84,7 +86,6 @@ class LesionLogic(LabelSavingLogic):
         Args:
             case_id: Name of a case that is in the scene.
             then: Called when they are there.
-            wait: Return them; else None at once.
 
         Raises:
             SceneError: When no run is finished, the case is not in the scene or was moved there, or
@@ -120,7 +121,7 @@ class LesionLogic(LabelSavingLogic):
                 return list(rows), decisions
             return read_review(project, run, case_id, image, round_number=number)
 
-        return self._in_background("listing lesions", read, show, wait)
+        return self._in_background("listing lesions", read, show)
 
     def forget_lesions(self) -> None:
         """Look at no case's lesions any more; what is being drawn is put aside."""

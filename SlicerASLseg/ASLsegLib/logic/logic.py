@@ -1,8 +1,9 @@
 """Everything that the panel does, without the panel: for scripts and for the Python console.
 
-Volumes and segmentations are MRML nodes, projects are the library's. A method that takes `wait`
-returns at once when it is False; `poll` has to be called from time to time then, as the panel's
-timer does, and the result comes with the event `done`.
+Volumes and segmentations are MRML nodes, projects are the library's. A method
+that takes time waits for its result, and the application goes on meanwhile. Its `begin`, such as
+`logic.train.begin("quick")`, returns at once: `poll` has to be called from time to time then, as
+the panel's timer does, and what comes of it is told by signals and events.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import slicer
 
 from aslseg.errors import CancelledError, RunError
 from ASLsegLib.engine.client import Job
+from ASLsegLib.logic.base import Pending, waiting
 from ASLsegLib.logic.export import ExportLogic
 from ASLsegLib.logic.external_labels import ExternalLabelLogic
 from ASLsegLib.logic.lesion_filling import LesionFillingLogic
@@ -85,24 +87,23 @@ class Logic(
 
     # -- training ------------------------------------------------------------------------------
 
+    @waiting
     def train(
         self,
         preset: str = "quick",
         changes: dict[str, Any] | None = None,
         *,
-        wait: bool = True,
         may_miss: MayMiss = miss_nothing_drawn,
-    ) -> str:
+    ) -> Pending[str]:
         """Train on the open project in the child process.
 
         Args:
             preset: Named settings.
             changes: Of single settings, as in `RunConfig`; groups may be given in part.
-            wait: Return when it is done.
             may_miss: Asked where something that was drawn is not saved, for it is not learnt.
 
         Returns:
-            Id of the run; empty without `wait`.
+            Id of the run.
 
         Raises:
             SceneError: When the question is refused.
@@ -112,17 +113,19 @@ class Logic(
         changes = changes or {}
         device = changes.get("device", chosen_device())
         settings = {"preset": preset, "overrides": changes}
-        return self._train("train", {"settings": settings, "device": device}, wait)
+        return self._train("train", {"settings": settings, "device": device})
 
+    @waiting
     def estimate(
-        self, preset: str = "quick", changes: dict[str, Any] | None = None, *, wait: bool = True
-    ) -> EstimateFacts | None:
+        self,
+        preset: str = "quick",
+        changes: dict[str, Any] | None = None,
+    ) -> Pending[EstimateFacts]:
         """Estimate how long a training on the open project would take on the chosen computer.
 
         Args:
             preset: As in `train`.
             changes: As in `train`.
-            wait: Return the estimate; else None at once.
         """
         from aslseg.engine.facts import EstimateFacts
 
@@ -133,16 +136,16 @@ class Logic(
             "device": changes.get("device", chosen_device()),
         }
         self._start(self.engine, Job("estimate", arguments))
-        return self._wait(self.engine).facts_as(EstimateFacts) if wait else None
+        return Pending(lambda: self._wait(self.engine).facts_as(EstimateFacts))
 
+    @waiting
     def resume(
         self,
         run_id: str | None = None,
         *,
         more_rounds: int = 0,
-        wait: bool = True,
         may_miss: MayMiss = miss_nothing_drawn,
-    ) -> str:
+    ) -> Pending[str]:
         """Go on with a run that was stopped, or train further rounds with what was reviewed since.
 
         A run that another computer may be working on is followed there.
@@ -150,14 +153,13 @@ class Logic(
         Args:
             run_id: The latest one when None.
             more_rounds: Rounds to train beyond those that the run has; 0 only finishes it.
-            wait: Return when it is done.
             may_miss: As for `train`, with its errors.
         """
         if self.runs_elsewhere().keys() & {run_id or self._latest_run()}:
-            return self.follow_run(run_id or self._latest_run(), wait=wait)
+            return self.follow_run.begin(run_id or self._latest_run())
         self._require_saved(may_miss)
         arguments = {"run": run_id, "rounds": more_rounds, "device": chosen_device()}
-        return self._train("resume", arguments, wait)
+        return self._train("resume", arguments)
 
     def runs_elsewhere(self) -> dict[str, str]:
         """Return the runs that other computers may be working on: hosts by id."""
@@ -167,12 +169,12 @@ class Logic(
             return {}
         return {name: note.host for name, note in open_remote_runs(self.project.folder).items()}
 
-    def follow_run(self, run_id: str | None = None, *, wait: bool = True) -> str:
+    @waiting
+    def follow_run(self, run_id: str | None = None) -> Pending[str]:
         """Follow a run that another computer works on, and fetch what it has made.
 
         Args:
             run_id: The latest such run when None.
-            wait: Return when it has ended.
 
         Raises:
             RunError: When no other computer works on it.
@@ -182,32 +184,32 @@ class Logic(
         if name not in hosts:
             msg = f"No other computer works on {name or 'a run of this project'}; resume it."
             raise RunError(msg)
-        return self._train("follow_run", {"run": name}, wait, hosts[name])
+        return self._train("follow_run", {"run": name}, hosts[name])
 
+    @waiting
     def train_on(
         self,
         run_id: str | None = None,
         *,
         share: float | None = None,
-        wait: bool = True,
         may_miss: MayMiss = miss_nothing_drawn,
-    ) -> str:
+    ) -> Pending[str]:
         """Let a run learn from the lesions that were decided about since, in a short round.
 
         Args:
             run_id: The latest one when None.
             share: Part of the schedule of stages of lesions that is trained, above 0 and up to 1;
                 the run's `review_share` when None.
-            wait: Return when it is done.
             may_miss: As for `train`, with its errors.
         """
         self._require_saved(may_miss)
         arguments = {"run": run_id, "share": share, "device": chosen_device()}
-        return self._train("train_on", arguments, wait)
+        return self._train("train_on", arguments)
 
     # -- many cases at once --------------------------------------------------------------------
 
-    def export_project(  # noqa: PLR0913 - as in `ExportOptions`, and the answer to a question
+    @waiting
+    def export_project(
         self,
         folder: Path | str,
         *,
@@ -216,9 +218,8 @@ class Logic(
         cases: Sequence[str] | None = None,
         run_id: str | None = None,
         replace: bool = False,
-        wait: bool = True,
         may_miss: MayMiss = miss_nothing_drawn,
-    ) -> ExportFacts | None:
+    ) -> Pending[ExportFacts]:
         """Write label maps of the open project, with their origin and what they measure.
 
         Args:
@@ -228,11 +229,10 @@ class Logic(
             cases: Names of cases; all when None.
             run_id: Whose predictions `all` takes; the latest with a finished round when None.
             replace: Whether files that the export did not write may be replaced.
-            wait: Return when it is done.
             may_miss: Asked where something that was drawn is not saved, for it is not written.
 
         Returns:
-            How many label maps, and what was left out; None without `wait`.
+            How many label maps, and what was left out.
 
         Raises:
             SceneError: When the question is refused.
@@ -251,8 +251,9 @@ class Logic(
             "replace": replace,
         }
         self.batch.start(Job("export", arguments))
-        return self._wait(self.batch).facts_as(ExportFacts) if wait else None
+        return Pending(lambda: self._wait(self.batch).facts_as(ExportFacts))
 
+    @waiting
     def segment_folder(
         self,
         images: Path | str,
@@ -261,8 +262,7 @@ class Logic(
         *,
         organs: Mapping[str, Path | str] | None = None,
         replace: bool = False,
-        wait: bool = True,
-    ) -> FolderFacts | None:
+    ) -> Pending[FolderFacts]:
         """Segment the volumes of a folder with a run of the open project; none becomes a case.
 
         Called again, it goes on where it was stopped.
@@ -275,10 +275,9 @@ class Logic(
                 organ: one file a volume, named as it is, or TotalSegmentator's folders. Volumes
                 without a mask get the predicted one.
             replace: Whether files that this program did not write may be replaced.
-            wait: Return when it is done.
 
         Returns:
-            What became of the volumes; None without `wait`.
+            What became of the volumes.
         """
         from aslseg.engine.facts import FolderFacts
 
@@ -292,7 +291,7 @@ class Logic(
             "device": chosen_device(),
         }
         self.batch.start(Job("segment_folder", arguments))
-        return self._wait(self.batch).facts_as(FolderFacts) if wait else None
+        return Pending(lambda: self._wait(self.batch).facts_as(FolderFacts))
 
     def case_overviews(self, *, wait: bool = True) -> list[CaseOverview]:
         """Return a row for each case: state, what is labelled, lesions, volumes, reliability.
@@ -343,38 +342,33 @@ class Logic(
 
     # -- about this computer -------------------------------------------------------------------
 
-    def describe(self, device: str | None = None, *, wait: bool = True) -> ComputerFacts | None:
-        """Return which device the engine would use, and which SAM weights are here.
-
-        Returns:
-            None without `wait`.
-        """
+    @waiting
+    def describe(self, device: str | None = None) -> Pending[ComputerFacts]:
+        """Return which device the engine would use, and which SAM weights are here."""
         from aslseg.engine.facts import ComputerFacts
 
         self._start(self.engine, Job("describe", {"device": device or chosen_device()}))
-        return self._wait(self.engine).facts_as(ComputerFacts) if wait else None
+        return Pending(lambda: self._wait(self.engine).facts_as(ComputerFacts))
 
-    def download(self, model: str, *, wait: bool = True) -> WeightsFacts | None:
-        """Download the weights of a SAM, such as `vit_t`, check them, and return where they are.
-
-        Returns:
-            None without `wait`.
-        """
+    @waiting
+    def download(self, model: str) -> Pending[WeightsFacts]:
+        """Download the weights of a SAM, such as `vit_t`, check them, and return where they are."""
         from aslseg.engine.facts import DownloadFacts
 
         self._start(self.engine, Job("download", {"model": model}))
-        return self._wait(self.engine).facts_as(DownloadFacts).weights if wait else None
+        return Pending(lambda: self._wait(self.engine).facts_as(DownloadFacts).weights)
 
-    def remove_weights(self, model: str, *, wait: bool = True) -> list[str]:
+    @waiting
+    def remove_weights(self, model: str) -> Pending[list[str]]:
         """Delete the downloaded weights of a SAM; a file that a person put there stays.
 
         Returns:
-            The paths of the deleted files; empty without `wait`.
+            The paths of the deleted files.
         """
         from aslseg.engine.facts import RemovalFacts
 
         self._start(self.engine, Job("remove", {"model": model}))
-        return self._wait(self.engine).facts_as(RemovalFacts).removed if wait else []
+        return Pending(lambda: self._wait(self.engine).facts_as(RemovalFacts).removed)
 
     # -- within --------------------------------------------------------------------------------
 
@@ -384,19 +378,19 @@ class Logic(
             msg = "Nothing was started."
             raise CancelledError(msg)
 
-    def _train(
-        self, do: str, arguments: dict[str, Any], wait: bool, host: str | None = None
-    ) -> str:
+    def _train(self, do: str, arguments: dict[str, Any], host: str | None = None) -> Pending[str]:
         from aslseg.engine.facts import RunFacts
 
         project = self.opened()
         self._start(self.trainer, Job(do, {"project": str(project.folder), **arguments}), host)
         self._trained = project
-        if not wait:
-            return ""
-        done = self._wait(self.trainer)
-        self.refresh()
-        return done.facts_as(RunFacts).run
+
+        def result() -> str:
+            done = self._wait(self.trainer)
+            self.refresh()
+            return done.facts_as(RunFacts).run
+
+        return Pending(result)
 
     def _latest_run(self) -> str:
         runs = self.trainings()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from aslseg.data.volume import Labelmap
+from ASLsegLib.logic.base import Otherwise, Pending, waiting
 from ASLsegLib.logic.export import reference_volume, volume_of_label
 from ASLsegLib.logic.project import ProjectLogic
 from ASLsegLib.logic.questions import MayHide, require_shown, require_yes, save_nothing_hidden
@@ -19,6 +20,7 @@ from ASLsegLib.scene.volumes import SceneError, geometry_of
 
 if TYPE_CHECKING:
     from aslseg.data.volume import SameSize
+    from aslseg.events import Monitor
     from aslseg.project.project import Project
 
 
@@ -64,6 +66,7 @@ class OrganMaskLogic(ProjectLogic):
         shown = {plain_name(names.GetSegment(n).GetName()) for n in segment_ids(segmentation)}
         return tuple(organ for organ in self.organs() if plain_name(organ) in shown)
 
+    @waiting
     def add_organ_masks(
         self,
         organ: str,
@@ -71,8 +74,7 @@ class OrganMaskLogic(ProjectLogic):
         *,
         same_size: SameSize = "refuse",
         may_replace: MayReplace = replace_no_mask,
-        wait: bool = True,
-    ) -> Project | None:
+    ) -> Pending[Project]:
         """Give the cases of the project the masks of an organ that a folder holds for them.
 
         Args:
@@ -80,46 +82,48 @@ class OrganMaskLogic(ProjectLogic):
             folder: One file a case, named as its image; or TotalSegmentator's folders.
             same_size: What to go by when a mask has its image's size and another position.
             may_replace: Asked about cases that have another mask; where it says no, they keep it.
-            wait: Return the project; else None at once.
 
         Raises:
             SceneError: When nobody was asked about masks that would be replaced.
         """
+        from aslseg.project.given_masks import set_organ_masks
+
         project, source = self.opened(), Path(folder)
 
-        def find(monitor: Any) -> tuple[dict[str, Path], list[str]]:
-            from aslseg.project.given_masks import other_organ_masks
-            from aslseg.project.organ_masks import find_organ_masks
+        def begin(done: Callable[[Project], None], failed: Otherwise) -> None:
+            def ask(found: tuple[dict[str, Path], list[str]]) -> None:
+                given, others = found
+                try:
+                    is_replaced = not others or may_replace(organ, others)
+                except Exception as error:  # handed on as those of the thread are
+                    failed(error)
+                    return
+                if not is_replaced:
+                    given = {case: path for case, path in given.items() if case not in others}
+                self.background.start(
+                    "reading organ masks",
+                    lambda monitor: set_organ_masks(
+                        project,
+                        organ,
+                        given,
+                        replaceable=others,
+                        same_size=same_size,
+                        monitor=monitor,
+                    ),
+                    lambda changed: done(self.updated(changed)),
+                    failed,
+                )
 
-            images = {case.id: project.image_path(case) for case in project.cases}
-            found = find_organ_masks(images, organ, source)
-            others = other_organ_masks(project, organ, found, same_size=same_size, monitor=monitor)
-            return found, others
-
-        def ask(found: tuple[dict[str, Path], list[str]]) -> Project | None:
-            given, others = found
-            if others and not may_replace(organ, others):
-                given = {case_id: path for case_id, path in given.items() if case_id not in others}
-            return self._in_background(
-                "reading organ masks",
-                lambda monitor: take(given, others, monitor),
-                self.updated,
-                wait,
+            self.background.start(
+                "comparing organ masks",
+                lambda monitor: _masks_in(source, project, organ, same_size, monitor),
+                ask,
+                failed,
             )
 
-        def take(given: dict[str, Path], others: list[str], monitor: Any) -> Project:
-            from aslseg.project.given_masks import set_organ_masks
+        return self._begun(begin)
 
-            return set_organ_masks(
-                project, organ, given, replaceable=others, same_size=same_size, monitor=monitor
-            )
-
-        task = "comparing organ masks"
-        if not wait:
-            return self._in_background(task, find, ask, wait)
-        found = self._in_background(task, find, lambda one: one, wait)
-        return None if found is None else ask(found)
-
+    @waiting
     def save_organ_mask(
         self,
         segmentation: Any,
@@ -127,8 +131,7 @@ class OrganMaskLogic(ProjectLogic):
         *,
         may_replace: MayReplace = replace_no_mask,
         may_hide: MayHide = save_nothing_hidden,
-        wait: bool = True,
-    ) -> Project | None:
+    ) -> Pending[Project]:
         """Keep a segment as the given mask of an organ of its case: it is not predicted any more.
 
         Args:
@@ -136,7 +139,6 @@ class OrganMaskLogic(ProjectLogic):
             organ: Name of the target; the only one that contains others when None.
             may_replace: Asked when the case has a mask already.
             may_hide: Asked with the name of the segmentation and the segments that are not seen.
-            wait: Return the project; else None at once.
 
         Raises:
             SceneError: When there is no such segment, its volume is no case of the project, or
@@ -169,7 +171,6 @@ class OrganMaskLogic(ProjectLogic):
                 project, name, {case_id: mask}, replaceable=[case_id] * has_one
             ),
             show,
-            wait,
         )
 
     def organ_mask_of(self, segmentation: Any, volume: Any, organ: str) -> Labelmap:
@@ -228,6 +229,19 @@ class OrganMaskLogic(ProjectLogic):
             case = self.project.case(case_id)
             files = {name: str(self.project.folder / mask) for name, mask in case.masks.items()}
         return files | self._files_of.get(volume.GetID(), {})
+
+
+def _masks_in(
+    folder: Path, project: Project, organ: str, same_size: SameSize, monitor: Monitor
+) -> tuple[dict[str, Path], list[str]]:
+    """Return the masks of an organ in a folder, by case, and the cases that have another one."""
+    from aslseg.project.given_masks import other_organ_masks
+    from aslseg.project.organ_masks import find_organ_masks
+
+    images = {case.id: project.image_path(case) for case in project.cases}
+    found = find_organ_masks(images, organ, folder)
+    others = other_organ_masks(project, organ, found, same_size=same_size, monitor=monitor)
+    return found, others
 
 
 def _segments_of(segmentation: Any, organ: str) -> list[str]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import slicer
 
 from ASLsegLib.logic import project_data as projects
-from ASLsegLib.logic.base import LogicBase
+from ASLsegLib.logic.base import LogicBase, Pending, waiting
 from ASLsegLib.logic.project_state import ProjectState
 from ASLsegLib.logic.read_ahead import (
     CaseRead,
@@ -83,24 +83,24 @@ class ProjectLogic(LogicBase):
             place = self.project.folder
         return self.use(open_project(place))
 
+    @waiting
     def create_phantom_project(
-        self, folder: Path | str, *, cases: int = 12, labelled: int = 2, wait: bool = True
-    ) -> Project | None:
+        self, folder: Path | str, *, cases: int = 12, labelled: int = 2
+    ) -> Pending[Project]:
         """Make and open a project of made-up patients, and one of them is for validation.
 
         Args:
             folder: New or empty.
             cases: How many volumes.
             labelled: How many of them have a label map.
-            wait: Return the project; else None at once.
         """
         return self._in_background(
             "making phantoms",
             lambda m: projects.make_phantom_project(Path(folder), cases, labelled, m),
             self.use,
-            wait,
         )
 
+    @waiting
     def add_volume(
         self,
         volume: Any,
@@ -108,8 +108,7 @@ class ProjectLogic(LogicBase):
         *,
         folder: Path | str | None = None,
         patient: str | None = None,
-        wait: bool = True,
-    ) -> Project | None:
+    ) -> Pending[Project]:
         """Add a volume of the scene to the project, or make one with it.
 
         A volume that was read from a file and is unchanged is named by that file; any other is
@@ -120,7 +119,6 @@ class ProjectLogic(LogicBase):
             case_id: Name of the case; made from the node's name when None.
             folder: Of a new project; the open one's when None.
             patient: Whose volume it is; None takes the PatientID of DICOM slices, else the case.
-            wait: Return the project; else None at once.
 
         Raises:
             SceneError: When no project is open and no folder is given, or when the volume is a case
@@ -140,7 +138,6 @@ class ProjectLogic(LogicBase):
             "adding a volume",
             lambda m: projects.add_volume(place, name, image, m, patient),
             show,
-            wait,
         )
 
     def set_split(self, case_id: str, split: str, *, whole_patient: bool = False) -> Project:
@@ -203,14 +200,14 @@ class ProjectLogic(LogicBase):
 
         return volumes_of_same_patient(self.opened(), case_id)
 
+    @waiting
     def load_case(
         self,
         case_id: str,
         *,
         then: Callable[[Any], None] | None = None,
-        wait: bool = True,
         may_move_back: MayMoveBack = load_anew,
-    ) -> Any | None:
+    ) -> Pending[Any]:
         """Load a case with its label map and the predictions of the latest run.
 
         What a person drew or prompted in the scene stays as it is; the rest is renewed.
@@ -218,7 +215,6 @@ class ProjectLogic(LogicBase):
         Args:
             case_id: Name of the case.
             then: Called with the volume node when everything is there.
-            wait: Return the volume node; else None at once.
             may_move_back: Asked where the case's volume was moved in the scene; after a no it stays
                 there as a volume that is no case, and the case is loaded anew.
         """
@@ -240,7 +236,7 @@ class ProjectLogic(LogicBase):
                 then(node)
             return node
 
-        return self._in_background("loading a case", read, show, wait)
+        return self._in_background("loading a case", read, show)
 
     def _known_node(self, case_id: str, may_move_back: MayMoveBack) -> Any | None:
         """Return the volume node of a case, where its image lies; None when it has to be read.

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ASLsegLib.logic import dicom_cases, scene_cases
+from ASLsegLib.logic.base import Otherwise, Pending, waiting
 from ASLsegLib.logic.project import ProjectLogic
 from ASLsegLib.logic.project_data import IMAGES, refuse_taken_file
 from ASLsegLib.scene.segmentations import restyle
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
     from aslseg.project.plan import Plan
     from aslseg.project.project import Project
     from ASLsegLib.logic.dicom_cases import DicomSeries
-
-Otherwise = Callable[[Exception], None]
 
 
 @dataclass
@@ -120,7 +119,9 @@ class PlanLogic(ProjectLogic):
         """
         from aslseg.project.plan import Plan
 
-        return self._finished(lambda *ends: self.extend_by_dicom(Plan(Path(folder)), uids, *ends))
+        return self._begun(
+            lambda *ends: self.extend_by_dicom(Plan(Path(folder)), uids, *ends)
+        ).result()
 
     def extend_by_dicom(
         self, plan: Plan, uids: Sequence[str], then: Callable[[Plan], None], otherwise: Otherwise
@@ -192,6 +193,7 @@ class PlanLogic(ProjectLogic):
 
         self.background.start("comparing volumes", lambda m: look_alike(plan, m), then, otherwise)
 
+    @waiting
     def write_plan(
         self,
         plan: Plan,
@@ -199,8 +201,7 @@ class PlanLogic(ProjectLogic):
         preset: str | None = None,
         then: Callable[[Project], None] | None = None,
         otherwise: Otherwise | None = None,
-        wait: bool = True,
-    ) -> Project | None:
+    ) -> Pending[Project]:
         """Make and open the project of a plan, or add its cases to the open one.
 
         Volumes that no file holds are written to the project; segmentations become label maps.
@@ -210,7 +211,6 @@ class PlanLogic(ProjectLogic):
             preset: Name of the settings that a new project is made for.
             then: Called with the project.
             otherwise: Called with what went wrong; without it `failed` emits that.
-            wait: Return the project; else None at once.
 
         Raises:
             ProjectError: When something is wrong with the plan; nothing is written then.
@@ -218,34 +218,25 @@ class PlanLogic(ProjectLogic):
         from aslseg.project.plan import refuse_problems
 
         refuse_problems(plan)
-        ended: list[Project] = []
-        failures: list[Exception] = []
-        fail = otherwise or (failures.append if wait else self.failed.emit)
 
-        def show(project: Project) -> None:
+        def show(project: Project) -> Project:
             self._mark_volumes(plan, project)
             if plan.project is not None and project.targets != plan.project.targets:
                 restyle(project)
-            ended.append(self.use(project))
+            self.use(project)
             if then is not None:
                 then(project)
+            return project
 
-        self._take_from_scene(plan, preset, show, fail)
-        if not wait:
-            return None
-        self._wait_for_thread(failures)
-        return ended[0] if ended else None
+        return self._begun(
+            lambda done, failed: self._take_from_scene(
+                plan, preset, lambda project: done(show(project)), failed
+            ),
+            otherwise,
+        )
 
     def _extended(self, plan: Plan, source: Path | str, labels: Path | str | None) -> Plan:
-        return self._finished(lambda *ends: self.extend_plan(plan, source, labels, *ends))
-
-    def _finished(self, begin: Callable[[Callable[[Plan], None], Otherwise], None]) -> Plan:
-        """Wait for a plan that is read beside the application."""
-        ended: list[Plan] = []
-        failures: list[Exception] = []
-        begin(ended.append, failures.append)
-        self._wait_for_thread(failures)
-        return ended[0]
+        return self._begun(lambda *ends: self.extend_plan(plan, source, labels, *ends)).result()
 
     def _take_from_scene(
         self,

@@ -18,6 +18,7 @@ from aslseg.data.filling_rules import why_nothing_between
 from aslseg.data.volume import Geometry, Labels, Volume
 from ASLsegLib.engine.client import Job
 from ASLsegLib.engine.results import ShownAnswer, read_answer
+from ASLsegLib.logic.base import Pending, waiting
 from ASLsegLib.logic.export import reference_volume
 from ASLsegLib.logic.interactive import FILLING, Awaited, InteractiveLogic
 from ASLsegLib.scene.case_nodes import case_of, require_intact
@@ -257,6 +258,7 @@ class SliceFillingLogic(InteractiveLogic):
         node = find_prediction(volume, "refined")
         return node is not None and are_slices_named(node, self.targets())
 
+    @waiting
     def fill_between(
         self,
         volume: Any,
@@ -264,8 +266,7 @@ class SliceFillingLogic(InteractiveLogic):
         *,
         segmentation: Any | None = None,
         run_id: str | None = None,
-        wait: bool = True,
-    ) -> FillFacts | None:
+    ) -> Pending[FillFacts]:
         """Fill the organs of a segmentation between the slices that a person drew or repaired.
 
         A network of the run learns from these slices for half a minute and predicts the others;
@@ -279,13 +280,14 @@ class SliceFillingLogic(InteractiveLogic):
             segmentation: Segmentation node of one's own, drawn on the volume; its final label when
                 None.
             run_id: As in `segment`.
-            wait: Return when the slices are shown; else None at once.
 
         Raises:
             SceneError: When there is nothing to fill, or the mask of an organ was given.
             RunError: When the run that is named cannot be used.
             EngineError: When the engine failed, or an organ was drawn in meanwhile.
         """
+        from aslseg.engine.facts import FillFacts
+
         volume = working_volume(volume)
         self.engine.require_free()
         self.changes.note_prompts(volume)
@@ -299,11 +301,7 @@ class SliceFillingLogic(InteractiveLogic):
         job = self._fill_job(drawn, arguments, prepare)
         self._start_about(volume, job)
         self.filling = node
-        if not wait:
-            return None
-        from aslseg.engine.facts import FillFacts
-
-        return self._wait(self.engine).facts_as(FillFacts)
+        return Pending(lambda: self._wait(self.engine).facts_as(FillFacts))
 
     def _fill_job(
         self, drawn: DrawnSlices, arguments: dict[str, Any], prepare: Callable[[], None] | None

@@ -65,4 +65,4 @@ class AdvancedSection(Section):
         model = self.panel.parameters.samModel
         question = _("Delete the downloaded weights of {model}? They can be downloaded again.")
         if slicer.util.confirmOkCancelDisplay(question.format(model=model)):
-            self.logic.remove_weights(model, wait=False)
+            self.logic.remove_weights.begin(model)

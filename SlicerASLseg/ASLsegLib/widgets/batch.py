@@ -130,13 +130,12 @@ class BatchSection(Section):
         ui = self.ui
         labels = ui.exportLabelsSelector.currentData
         export = partial(
-            self.logic.export_project,
+            self.logic.export_project.begin,
             _folder(ui.exportFolderEdit),
             format=ui.exportFormatSelector.currentData,
             labels=labels,
             cases=self._chosen() or None,
             run_id=self._run() if labels == "all" else None,
-            wait=False,
         )
         asked = self.panel.questions.may_miss
         self._start(
@@ -154,12 +153,11 @@ class BatchSection(Section):
         if masks and not organ:
             return  # nobody said which organ the masks are of
         segment = partial(
-            self.logic.segment_folder,
+            self.logic.segment_folder.begin,
             _folder(ui.newVolumesEdit),
             _folder(ui.newLabelsEdit),
             self._run(),
             organs={organ: masks} if masks else {},
-            wait=False,
         )
         self._start(lambda replace: segment(replace=replace))
 

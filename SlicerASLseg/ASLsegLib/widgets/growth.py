@@ -230,14 +230,14 @@ class GrowthSection(Section):
     def _grow(self, volume: Any, slice_index: int) -> Growth:
         self._require_sam()
         parameters, boxes = self.panel.parameters, _free_boxes(volume)
-        growth = self.logic.grow(
+        self.logic.grow.begin(
             volume,
             slice_index,
             self._target,
             run_id=parameters.run or None,
             sam=parameters.samModel,
-            wait=False,
         )
+        growth = self.logic.growths[-1]
         self._begun_from = boxes
         self._note_start(growth)
         return growth
@@ -250,8 +250,8 @@ class GrowthSection(Section):
         self._refused = growth.prompts_text  # unless it begins
         self._require_sam()
         parameters = self.panel.parameters
-        self.logic.grow_again(
-            growth, parameters.run or None, sam=parameters.samModel, wait=False, follows=True
+        self.logic.grow_again.begin(
+            growth, parameters.run or None, sam=parameters.samModel, follows=True
         )
         self._refused = ""
         self._note_start(growth)

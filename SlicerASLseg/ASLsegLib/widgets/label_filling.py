@@ -70,4 +70,4 @@ class LabelFillingSection(Section):
         node = self._node
         volume = volume_of_label(node)
         run = self.panel.parameters.run or None
-        self.logic.fill_between(volume, segmentation=node, run_id=run, wait=False)
+        self.logic.fill_between.begin(volume, segmentation=node, run_id=run)

@@ -182,7 +182,7 @@ class LesionsSection(Section):
     def _fill_between(self) -> None:
         """Fill the chosen lesion between the slices in which it was drawn."""
         if self.row is not None:
-            self.logic.fill_lesion(self.row, wait=False)
+            self.logic.fill_lesion.begin(self.row)
 
     def _require_seen(self, target: str = "") -> None:
         """Make sure that a person sees what of the case that is reviewed is accepted."""
@@ -193,7 +193,7 @@ class LesionsSection(Section):
 
     def _finish(self) -> None:
         self._require_seen()
-        self.logic.finish_lesions(wait=False, questions=self.panel.questions.before_saving)
+        self.logic.finish_lesions.begin(questions=self.panel.questions.before_saving)
 
     def _next(self) -> None:
         review = self.review
@@ -208,7 +208,7 @@ class LesionsSection(Section):
 
     def _train_on(self) -> None:
         share = self.ui.trainOnShareBox.value / 100
-        self.logic.train_on(share=share, wait=False, may_miss=self.panel.questions.may_miss)
+        self.logic.train_on.begin(share=share, may_miss=self.panel.questions.may_miss)
 
     # -- within --------------------------------------------------------------------------------
 
@@ -253,7 +253,7 @@ class LesionsSection(Section):
         if self.logic.lesion_review is not None:
             self.logic.forget_lesions()  # those of this case may turn out not to be readable
         if case_id and self._has_candidates(case_id):
-            self.logic.load_lesions(case_id, then=self._start, wait=False)
+            self.logic.load_lesions.begin(case_id, then=self._start)
 
     def _list_again(self, case_id: str) -> None:
         """List the lesions of a case anew that is loaded again: somebody may have decided."""

@@ -72,7 +72,7 @@ class ModelsSection(Section):
     def look_up(self) -> None:
         """Let the engine describe device and weights, if it is free."""
         if not requirements.missing() and not self.logic.engine.is_busy:
-            self.logic.describe(wait=False)
+            self.logic.describe.begin()
 
     @property
     def _model(self) -> str:
@@ -145,7 +145,7 @@ class ModelsSection(Section):
             parameters.choose_teacher(self.panel.parameters)
 
     def _download(self) -> None:
-        self.logic.download(self._model, wait=False)
+        self.logic.download.begin(self._model)
 
     def _weights(self) -> WeightsFacts | None:
         found = [] if self._computer is None else self._computer.weights

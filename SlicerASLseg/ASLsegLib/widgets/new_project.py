@@ -533,7 +533,7 @@ class NewProjectDialog(Section):
             self._target_typed(row, column, chosen.name())
 
     def _create(self) -> None:
-        self.logic.write_plan(self._planned, then=self._made, otherwise=self._not_made, wait=False)
+        self.logic.write_plan.begin(self._planned, then=self._made, otherwise=self._not_made)
         self._gate()
 
     def _made(self, project: Project) -> None:

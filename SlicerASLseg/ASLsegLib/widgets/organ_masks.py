@@ -117,8 +117,8 @@ class OrganMaskSection(Section):
         if organ:
             node = self.panel.parameters.labelSegmentation
             require_seen(self.panel, node, organ, is_saved=True)
-            self.logic.save_organ_mask(
-                node, organ, wait=False, may_replace=self.panel.questions.may_replace_organ_masks
+            self.logic.save_organ_mask.begin(
+                node, organ, may_replace=self.panel.questions.may_replace_organ_masks
             )
 
     def _add(self) -> None:
@@ -129,8 +129,8 @@ class OrganMaskSection(Section):
             str(self.logic.opened().folder),
         )
         if folder:
-            self.logic.add_organ_masks(
-                organ, folder, wait=False, may_replace=self.panel.questions.may_replace_organ_masks
+            self.logic.add_organ_masks.begin(
+                organ, folder, may_replace=self.panel.questions.may_replace_organ_masks
             )
 
     def _add_labels(self) -> None:
@@ -144,4 +144,4 @@ class OrganMaskSection(Section):
         title, text = _("Labels of another model"), _("Name of the model:")
         origin = str(qt.QInputDialog.getText(self.panel.widget, title, text)).strip()
         if origin:
-            self.logic.add_external_labels(origin, folder, wait=False)
+            self.logic.add_external_labels.begin(origin, folder)

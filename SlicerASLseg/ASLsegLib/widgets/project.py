@@ -214,10 +214,10 @@ class ProjectSection(Section):
         if folder is None or (folder.exists() and any(folder.iterdir())):
             folder = sample_data.demo_folder()
         parameters.choose_preset(self.panel.parameters, "demo")
-        self.logic.create_phantom_project(folder, wait=False)
+        self.logic.create_phantom_project.begin(folder)
 
     def _add_volume(self) -> None:
-        self.logic.add_volume(self.panel.volume, wait=False)
+        self.logic.add_volume.begin(self.panel.volume)
 
     def _open_dicom(self) -> None:
         slicer.util.selectModule("DICOM")
@@ -229,8 +229,8 @@ class ProjectSection(Section):
     def _save_label(self) -> None:
         node = self.panel.parameters.labelSegmentation
         require_seen(self.panel, node, is_saved=True)
-        self.logic.save_label(
-            node, self._label_case, wait=False, questions=self.panel.questions.before_saving
+        self.logic.save_label.begin(
+            node, self._label_case, questions=self.panel.questions.before_saving
         )
 
     def _set_split(self) -> None:

@@ -190,12 +190,11 @@ class PromptsSection(Section):
         self._sent_at = time.monotonic()
         if self._works_alone() and find_prediction(volume, "sam") is None:
             parameters.showSam = True  # else hidden by default, and there is nothing beside it
-        self.logic.refine(
+        self.logic.refine.begin(
             volume,
             slice_index,
             parameters.run or None,
             sam=parameters.samModel,
-            wait=False,
             may_replace=self.panel.questions.may_replace,
             follows=follows,
         )

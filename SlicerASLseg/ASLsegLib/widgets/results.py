@@ -59,9 +59,8 @@ class ResultsSection(Section):
     def measure(self) -> None:
         """Measure every lesion; the table comes when it is done."""
         node = self._node
-        self.logic.lesions(
+        self.logic.lesions.begin(
             node,
-            wait=False,
             then=lambda lesions: self._show(node, lesions),
             may_leave_out=self.panel.questions.may_leave_out,
         )
@@ -160,8 +159,8 @@ class ResultsSection(Section):
         name = f"{good_case_id(self._node.GetName())}.nii.gz"
         path = self._ask_for_file(name, _("NIfTI (*.nii.gz)"))
         if path:
-            self.logic.export_nifti(
-                self._node, path, wait=False, may_leave_out=self.panel.questions.may_leave_out
+            self.logic.export_nifti.begin(
+                self._node, path, may_leave_out=self.panel.questions.may_leave_out
             )
 
     def _export_dicom(self) -> None:

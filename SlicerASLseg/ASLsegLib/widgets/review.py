@@ -239,7 +239,7 @@ class ReviewSection(Section):
 
     def _accept(self) -> None:
         require_seen(self.panel, self._refined)
-        self.logic.accept(self.open_case, wait=False, questions=self.panel.questions.before_saving)
+        self.logic.accept.begin(self.open_case, questions=self.panel.questions.before_saving)
 
     def _reject(self) -> None:
         require_in_views(self.panel.volume)

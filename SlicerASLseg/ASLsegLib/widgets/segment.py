@@ -137,11 +137,10 @@ class SegmentSection(Section):
 
     def segment(self) -> None:
         """Segment the chosen volume."""
-        self.logic.segment(
+        self.logic.segment.begin(
             self.panel.choose_working_volume(),
             self.run_id or None,
             organs=self._organs(),
-            wait=False,
             may_replace=self.panel.questions.may_replace,
         )
 
@@ -168,7 +167,7 @@ class SegmentSection(Section):
                 self._choose(volume)
 
         may_move_back = self.panel.questions.may_move_back
-        self.logic.load_case(case_id, then=show, wait=False, may_move_back=may_move_back)
+        self.logic.load_case.begin(case_id, then=show, may_move_back=may_move_back)
 
     def _choose(self, volume: Any) -> None:
         """Choose a volume, and show it."""

@@ -199,4 +199,4 @@ class SliceFillingSection(Section):
     def _fill(self) -> None:
         self._name_typed()  # a click takes the cursor out of the line on some systems only
         if self.panel.volume is not None and not self._problem:
-            self.logic.fill_between(self.panel.volume, run_id=self._run, wait=False)
+            self.logic.fill_between.begin(self.panel.volume, run_id=self._run)

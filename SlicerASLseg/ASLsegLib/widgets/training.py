@@ -134,14 +134,14 @@ class TrainingSection(Section):
         """Start a run with the panel's settings."""
         chosen = self.panel.parameters
         changes = parameters.settings_changes(chosen)
-        self.logic.train(chosen.preset, changes, wait=False, may_miss=self.panel.questions.may_miss)
+        self.logic.train.begin(chosen.preset, changes, may_miss=self.panel.questions.may_miss)
         self.curves.clear()
 
     def estimate(self) -> None:
         """Estimate how long a run with the panel's settings would take."""
         self._estimated = self._settings()
         _project, preset, changes, _device, _host = self._estimated
-        self.logic.estimate(preset, changes, wait=False)
+        self.logic.estimate.begin(preset, changes)
 
     def _settings(self) -> tuple[Any, str, dict[str, Any], str, str]:
         """Return what an estimate is about: project, settings of the panel, device and computer."""
@@ -168,8 +168,8 @@ class TrainingSection(Section):
         if run is None:
             return
         more = self.panel.parameters.rounds if run.state == "done" else 0
-        self.logic.resume(
-            run.run_id, more_rounds=more, wait=False, may_miss=self.panel.questions.may_miss
+        self.logic.resume.begin(
+            run.run_id, more_rounds=more, may_miss=self.panel.questions.may_miss
         )
 
     def _find_again(self) -> None:
@@ -190,7 +190,7 @@ class TrainingSection(Section):
         runs = [name for name, host in self.logic.runs_elsewhere().items() if host in known]
         if runs and not self.logic.trainer.is_busy:
             self.curves.clear()
-            self.logic.follow_run(runs[-1], wait=False)
+            self.logic.follow_run.begin(runs[-1])
 
     def _run(self) -> RunSummary | None:
         runs = self.logic.trainings()
