@@ -26,6 +26,8 @@ from aslseg.targets import Target, region_mask
 
 DISPUTED_DICE = 0.8
 """A target on which two predictions overlap by a smaller Dice than this is for a person (ours)."""
+FOUND_SHARE = 0.1
+"""A lesion is found when this part of it is predicted; a touch alone does not count (ours)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,33 +149,25 @@ def surface_distances(predicted: Mask, truth: Mask, spacing_mm: Spacing3) -> Sur
     )
 
 
-def detect_lesions(
-    predicted: Mask, truth: Mask, *, min_overlap: float = 0.1, connectivity: int = 3
-) -> LesionDetection:
+def detect_lesions(predicted: Mask, truth: Mask) -> LesionDetection:
     """Count the lesions that were found and those that were invented.
 
-    A lesion is a connected part. One of the truth is found when at least `min_overlap` of its
-    voxels are predicted; one of the prediction is a false positive when less than `min_overlap` of
-    its voxels are true. So a vast prediction over a small lesion finds it and is false as well.
-    `lesion_matching` has the stricter rule of the benchmark.
+    A lesion is a connected part; voxels that share a corner are of one. One of the truth is found
+    when at least `FOUND_SHARE` of its voxels are predicted; one of the prediction is a false
+    positive when a smaller share of its voxels is true. So a vast prediction over a small lesion
+    finds it and is false as well. `lesion_matching` has the stricter rule of the benchmark.
 
     Args:
         predicted: (D, H, W).
         truth: (D, H, W).
-        min_overlap: In (0, 1]. The default is ours; with it, a touch alone does not count.
-        connectivity: See `label_components`.
 
     Raises:
-        ValueError: When `min_overlap` is none, or the shapes differ.
+        ValueError: When the shapes differ.
     """
-    if not 0.0 < min_overlap <= 1.0:
-        msg = f"min_overlap must be in (0, 1], got {min_overlap}."
-        raise ValueError(msg)
     predicted, truth = _cropped(predicted, truth)
-    covered = _covered_shares(truth, predicted, connectivity)
-    true = _covered_shares(predicted, truth, connectivity)
-    found = int(np.count_nonzero(covered >= min_overlap))
-    return LesionDetection(covered.size, found, int(np.count_nonzero(true < min_overlap)))
+    covered, true = _covered_shares(truth, predicted), _covered_shares(predicted, truth)
+    found = int(np.count_nonzero(covered >= FOUND_SHARE))
+    return LesionDetection(covered.size, found, int(np.count_nonzero(true < FOUND_SHARE)))
 
 
 def score_labels(
@@ -260,9 +254,9 @@ def _nearest(surface: Mask, other: Mask, spacing_mm: Spacing3) -> NDArray[np.flo
     return distances
 
 
-def _covered_shares(parts: Mask, cover: Mask, connectivity: int) -> NDArray[np.float64]:
+def _covered_shares(parts: Mask, cover: Mask) -> NDArray[np.float64]:
     """Share of each connected part of a mask that another mask covers."""
-    numbered, count = label_components(parts, connectivity)
+    numbered, count = label_components(parts)
     sizes = np.bincount(numbered.ravel(), minlength=count + 1)[1:]
     covered = np.bincount(numbered[cover], minlength=count + 1)[1:]
     shares: NDArray[np.float64] = covered / sizes

@@ -78,15 +78,15 @@ def _starting_at_zero(layer: nn.Linear) -> nn.Linear:
     return layer
 
 
-def tune(sam: nn.Module, how: Tuning, *, rank: int = 4, prompt_encoder: bool = True) -> nn.Module:
+def tune(sam: nn.Module, how: Tuning, *, rank: int = 4) -> nn.Module:
     """Choose what of SAM is trained. The outputs do not change by this.
 
     Args:
         sam: Changed in place.
-        how: `none`: nothing; `decoder`: the mask decoder; `lora`, `adapter`: the mask decoder and
-            small new modules in each attention block of the image encoder.
+        how: `none`: nothing; `decoder`: the mask decoder and the prompt encoder, but not its
+            position encoding; `lora`, `adapter`: these, and small new modules in each attention
+            block of the image encoder.
         rank: Of the low-rank updates, or width of the adapters.
-        prompt_encoder: Train it as well, but not its position encoding.
 
     Returns:
         The same model.
@@ -103,7 +103,7 @@ def tune(sam: nn.Module, how: Tuning, *, rank: int = 4, prompt_encoder: bool = T
     model: Any = sam
     sam.requires_grad_(requires_grad=False)
     model.mask_decoder.requires_grad_(how != "none")
-    model.prompt_encoder.requires_grad_(prompt_encoder and how != "none")
+    model.prompt_encoder.requires_grad_(how != "none")
     if how in ("lora", "adapter"):
         _extend(model.image_encoder, how, rank)
     return sam

@@ -65,11 +65,11 @@ class MaskCorruption:
     seed: int
 
 
-def sample_corruption(rng: np.random.Generator, *, most: int = 3) -> MaskCorruption:
-    """Sample one to `most` errors and their size (1 to 5 mm)."""
+def sample_corruption(rng: np.random.Generator) -> MaskCorruption:
+    """Sample one to three errors and their size (1 to 5 mm)."""
     errors = list(WEIGHTS)
     weights = np.array([WEIGHTS[mask_error] for mask_error in errors])
-    count = int(rng.integers(1, most + 1))
+    count = int(rng.integers(1, 4))
     chosen = rng.choice(len(errors), size=count, replace=False, p=weights / weights.sum())
     return MaskCorruption(
         tuple(errors[n] for n in chosen), float(rng.uniform(1.0, 5.0)), int(rng.integers(2**31))

@@ -335,9 +335,9 @@ def choose_row(table: Any, names: list[str], name: str) -> None:
         table.selectRow(names.index(name))
 
 
-def cell(table: Any, column: int = 0) -> str:
-    """Return the text of a column in the chosen row; empty when no row is chosen."""
-    item = table.item(table.currentRow(), column) if table.currentRow() >= 0 else None
+def cell(table: Any) -> str:
+    """Return the text of the first column in the chosen row; empty when no row is chosen."""
+    item = table.item(table.currentRow(), 0) if table.currentRow() >= 0 else None
     return "" if item is None else item.text()
 
 

@@ -86,10 +86,9 @@ def test_the_released_values_outside_of_the_decoder_stay(kind: str, how: Any) ->
     assert all(torch.equal(sam.state_dict()[name], value) for name, value in released.items())
 
 
-@pytest.mark.parametrize("prompt_encoder", [True, False])
-def test_the_prompt_encoder_is_trained_if_wanted(prompt_encoder: bool) -> None:
-    state = trainable_state(tune(a_small_sam(), "decoder", prompt_encoder=prompt_encoder))
-    assert any(name.startswith("prompt_encoder.") for name in state) == prompt_encoder
+def test_the_prompt_encoder_is_trained_but_for_its_position_encoding() -> None:
+    state = trainable_state(tune(a_small_sam(), "decoder"))
+    assert any(name.startswith("prompt_encoder.") for name in state)
     assert not any("gaussian" in name for name in state)
 
 
