@@ -125,11 +125,12 @@ class OwnSamChecks:
             start_run(a_tiny_project(tmp_path), config)
 
     @pytest.mark.slow
-    @pytest.mark.parametrize("stage", ["specialist-liver", "specialist-tumour"])
     def test_a_stopped_run_goes_on_to_the_same_end(
-        self, finished: RunFolder, make_config: MakeConfig, tmp_path: Path, stage: str
+        self, finished: RunFolder, make_config: MakeConfig, tmp_path: Path
     ) -> None:
-        run = stopped_and_resumed(tmp_path, make_config(), at_step(stage, 0))
+        stages = ("specialist-liver", "specialist-tumour")
+        places = [at_step(stage, 0) for stage in stages]
+        run = stopped_and_resumed(a_tiny_project(tmp_path), make_config(), *places)
         assert results(run) == results(finished)
 
     @pytest.mark.slow

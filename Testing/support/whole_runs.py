@@ -6,6 +6,7 @@ import csv
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from aslseg.errors import CancelledError
 from aslseg.events import Event, Metric, Monitor
 from aslseg.inference.ensemble import Ensemble
 from aslseg.inference.loading import load_ensemble
+from aslseg.project.project import Project
 from aslseg.project.run_folder import RunFolder
 from aslseg.runs import resume_run, start_run
 from aslseg.sam import predictor
@@ -111,13 +113,15 @@ def run_with_noise_as_hidden_labels(folder: Path, config: RunConfig) -> RunFolde
 
 
 def stopped_and_resumed(
-    folder: Path, config: RunConfig, place: Callable[[Event], bool]
+    project: Project, config: RunConfig, *places: Callable[[Event], bool]
 ) -> RunFolder:
-    """Run a method on the tiny patients, stop it at a place, and let it go on."""
-    project = a_tiny_project(folder)
-    with pytest.raises(CancelledError, match="can be resumed"):
-        start_run(project, config, stop_at(place), run_id="a")
-    assert RunFolder(project.folder / "runs" / "a").status.state == "cancelled"
+    """Begin a run, stop it at one place after the other, and let it go on to its end."""
+    work: Callable[..., RunFolder] = partial(start_run, project, config, run_id="a")
+    for place in places:
+        with pytest.raises(CancelledError, match="can be resumed"):
+            work(monitor=stop_at(place))
+        assert RunFolder(project.folder / "runs" / "a").status.state == "cancelled"
+        work = partial(resume_run, project, "a")
     return resume_run(project)
 
 

@@ -386,7 +386,9 @@ def test_the_second_round_goes_on_from_the_first_also_when_stopped(tmp_path: Pat
     )
     assert first.keys() == second.keys()
     assert first != second
-    run = stopped_and_resumed(tmp_path / "stopped", config, at_step("specialist-tumour", 0, 2))
+    run = stopped_and_resumed(
+        a_tiny_project(tmp_path / "stopped"), config, at_step("specialist-tumour", 0, 2)
+    )
     assert results(run) == results(whole)
 
 

@@ -630,7 +630,9 @@ def test_a_gate_that_is_really_asked_leaves_what_its_table_says_also_after_a_sto
     stage = STAGE.model_copy(update={"iterations": 2})
     config = scsam_config(scsam=GATED, organ=stage, lesion=stage, paradigm="supervised")
     run = start_run(a_tiny_project(tmp_path / "once"), config, run_id="a")
-    stopped = stopped_and_resumed(tmp_path / "stopped", config, at_step(f"{ALONE}-1-liver", 0))
+    stopped = stopped_and_resumed(
+        a_tiny_project(tmp_path / "stopped"), config, at_step(f"{ALONE}-1-liver", 0)
+    )
     assert results(stopped) == results(run)
     rows = read_co_training(run.round(1))
     assert rows is not None

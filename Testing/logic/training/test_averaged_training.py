@@ -127,7 +127,7 @@ def test_a_run_that_is_stopped_among_its_networks_ends_like_one_that_was_not(
     config = tiny_config(organ=organ, lesion=SHORT, rounds=1, method="specialist")
     unbroken = start_run(a_tiny_project(tmp_path / "whole"), config)
     second = at_step(task, 0)
-    resumed = stopped_and_resumed(tmp_path / "halted", config, second)
+    resumed = stopped_and_resumed(a_tiny_project(tmp_path / "halted"), config, second)
     log = (resumed.path / "events.jsonl").read_text(encoding="utf-8").splitlines()
     losses = [e for e in map(json.loads, log) if e["event"] == "metric" and e["name"] == "loss"]
     assert [e["task"] for e in losses].count("specialist-liver") == 1  # not trained again

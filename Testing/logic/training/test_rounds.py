@@ -305,27 +305,17 @@ def after_the_first_case(event: Event) -> bool:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "place",
-    [
-        pytest.param(at_step("specialist-tumour", 10), id="while training the specialist"),
-        pytest.param(at_step("adaptation-liver", 10), id="while training the adaptation network"),
-        pytest.param(after_the_first_case, id="between two cases"),
-        pytest.param(at_step("specialist-liver", 0, 2), id="in the second round"),
-    ],
-)
-def test_a_run_that_was_stopped_and_went_on_equals_one_that_was_not(
-    finished: Finished, tmp_path: Path, place: Callable[[Event], bool]
+def test_a_run_that_was_stopped_again_and_again_equals_one_that_was_not(
+    finished: Finished, tmp_path: Path
 ) -> None:
-    project = a_tiny_project(tmp_path)
-    with pytest.raises(CancelledError, match="can be resumed"):
-        start_run(project, tiny_config(), stop_at(place), run_id="a")
-    stopped = RunFolder(project.folder / "runs" / "a")
-    assert stopped.status.state == "cancelled"
-    assert results(stopped).keys() != results(finished.run).keys()
-
-    resumed = resume_run(project)
-
+    resumed = stopped_and_resumed(
+        a_tiny_project(tmp_path),
+        tiny_config(),
+        at_step("specialist-tumour", 10),
+        at_step("adaptation-liver", 10),
+        after_the_first_case,
+        at_step("specialist-liver", 0, 2),
+    )
     assert resumed.run_id == "a"
     assert resumed.status.state == "done"
     assert results(resumed) == results(finished.run)
@@ -337,7 +327,7 @@ def test_a_run_stopped_while_tuning_sam_goes_on_to_the_same_end(
     finished_with_sam: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     use_small_sam(monkeypatch)
-    run = stopped_and_resumed(tmp_path, WITH_SAM, at_step("sam", 0))
+    run = stopped_and_resumed(a_tiny_project(tmp_path), WITH_SAM, at_step("sam", 0))
     assert results(run) == results(finished_with_sam.run)
 
 
