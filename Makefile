@@ -51,7 +51,7 @@ test: lint $(PANEL_STAMP) ## Check style and types, then run all tests
 
 faults: $(PANEL_STAMP) ## Kill it, fill the disk, damage the files: all campaigns, in full
 	@echo "==> pytest Testing/faults, in full"
-	@ASLSEG_FAULTS_COUNT=full $(BIN)/pytest -q Testing/faults $(PYTEST_ARGS)
+	@ASLSEG_FAULTS_COUNT=full $(BIN)/pytest -q -m "" Testing/faults $(PYTEST_ARGS)
 
 nightly: $(PANEL_STAMP) ## Run the slow tests that `make test` leaves to the night
 	@echo "==> pytest -m nightly"

@@ -53,6 +53,7 @@ from aslseg.project.review_pace import CASE_ML
 from aslseg.project.run_folder import RunFolder
 from aslseg.storage import write_json_atomic
 from aslseg.targets import LIVER_TARGETS, Target
+from support.few_steps import learn_in_few_steps
 
 STANDARD = Standard()
 GRID = Geometry.axis_aligned((10, 40, 40), (4.0, 2.0, 2.0))
@@ -362,7 +363,10 @@ def test_what_a_new_network_would_not_fill_is_left_to_shape(tmp_path: Path) -> N
 
 
 @pytest.mark.slow
-def test_a_first_organ_is_drawn_closer_where_a_new_network_fills_it(tmp_path: Path) -> None:
+def test_a_first_organ_is_drawn_closer_where_a_new_network_fills_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learn_in_few_steps(monkeypatch)
     project, _, truth = a_reviewed_project(tmp_path)
     goal = np.where(truth > 0, 1, 0).astype(np.uint8)
     filler = NewFiller(project.targets, tmp_path / "kept")

@@ -86,6 +86,7 @@ def _write(project: Project, cases: list[Case]) -> None:
     )
 
 
+@pytest.mark.nightly
 def test_memory_of_training_does_not_grow_with_the_volumes(
     campaign: Campaign, tmp_path: Path
 ) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import slicer
 from harness import (
+    learn_in_few_steps,
     put_under,
     shift_up,
     show_slice_of,
@@ -28,7 +29,9 @@ from standin.harness import click, run_event_loop, wait_until
 
 @pytest.fixture
 def person(open_module: Callable[..., Any], trained: Path) -> Repairer:
-    return Repairer(open_module(), trained)
+    repairer = Repairer(open_module(), trained)
+    learn_in_few_steps(repairer.logic)
+    return repairer
 
 
 # --- Which slices are repaired ------------------------------------------------------------------

@@ -16,6 +16,7 @@ from aslseg.project.given_masks import set_organ_masks
 from aslseg.project.project import Project, open_project
 from aslseg.runs import start_run
 from support.command_line import aslseg
+from support.few_steps import learn_in_few_steps
 from support.tiny_project import a_patient, a_tiny_project, tiny_config
 
 CASE = "c6"
@@ -138,8 +139,9 @@ def test_a_run_is_of_no_use_where_a_lesion_is_filled(project: Project, drawn: Pa
 
 @pytest.mark.slow
 def test_before_any_training_a_new_network_fills_and_that_is_said(
-    tmp_path: Path, drawn: Path
+    tmp_path: Path, drawn: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    learn_in_few_steps(monkeypatch)
     project = a_tiny_project(tmp_path / "new")
     filled = tmp_path / "filled.nii.gz"
     result = fill(project, CASE, "--labels", drawn, "--slices", "2,6,10", "-o", filled)
@@ -157,6 +159,7 @@ def test_before_any_training_a_new_network_fills_and_that_is_said(
 def test_a_lesion_is_filled_where_its_target_is_named(
     project: Project, drawn: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    learn_in_few_steps(monkeypatch)
     monkeypatch.setattr("aslseg.data.filling_rules.LESION_MM", 20.0)
     labels = np.zeros(TRUTH.labels.shape, np.uint8)
     labels[2:11:2][TRUTH.labels[2:11:2] > 0] = 2

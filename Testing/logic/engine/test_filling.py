@@ -30,6 +30,7 @@ from aslseg.runs import start_run
 from aslseg.targets import LIVER_TARGETS, cascade_stages
 from aslseg.training.slice_learning import TASK
 from support.engine_child import FINAL, EngineChild
+from support.few_steps import learn_in_few_steps
 from support.tiny_project import SPECIALIST, a_patient, a_tiny_project, tiny_config
 
 DRAWN = [2, 6, 10]
@@ -171,6 +172,7 @@ def test_a_lesion_is_filled_in_its_organ_and_out_of_others(
     project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A run makes no difference: a new network learns this lesion alone."""
+    learn_in_few_steps(monkeypatch)
     monkeypatch.setattr("aslseg.data.filling_rules.LESION_MM", 20.0)
     lesion = TRUTH.labels > 0  # as large as the whole liver, for once
     lesion[:, :, 22:] = False

@@ -39,7 +39,7 @@ def a_config() -> RunConfig:
         crossfit_share=0.0,
         organ=STAGE,
         lesion=STAGE,
-        sam=SamConfig(model="vit_t", input_size=256, batch_size=2, **few),
+        sam=SamConfig(model="vit_t", input_size=128, batch_size=2, **few),
         adaptation=tiny_config().adaptation.model_copy(update=few),
         semisam=SemiSamConfig(clicks=2),
         scsam=ScSamConfig(input_size=128, gate=False),
