@@ -12,7 +12,7 @@ from typing import Literal
 SCHEMA_VERSION: Literal[2] = 2
 """Of projects and runs that are written now."""
 
-CONFIG, STATUS = "config.json", "status.json"
+CONFIG, STATUS, ORDER = "config.json", "status.json", "order.json"
 EVENTS, LOG, LOCK, REPORT = "events.jsonl", "log.txt", "lock", "report.html"
 EXTERNAL = "external.json"
 """Of label maps of another model, which lie among the runs."""

@@ -29,7 +29,7 @@ from aslseg.sam import predictor
 from support.sam_doubles import a_small_sam
 from support.tiny_project import GEOMETRY, UNLABELLED, a_tiny_project
 
-TOLD_BY_TIME = {"status.json", "events.jsonl", "log.txt", "lock", "config.json"}
+TOLD_BY_TIME = {"status.json", "events.jsonl", "log.txt", "lock", "config.json", "order.json"}
 
 
 def contents(folder: Path) -> dict[str, bytes]:

@@ -262,20 +262,38 @@ def create_run(project_folder: Path, config: RunConfig, run_id: str | None = Non
 def write_settings(folder: RunFolder, config: RunConfig) -> None:
     """Write the settings of a run, which makes it the latest one of its project.
 
-    The latest run is the one whose settings are the youngest file, also after the clock was put
-    back.
+    Raises:
+        StorageError: When the project folder cannot be written.
+    """
+    write_json_atomic(folder.path / run_names.CONFIG, config.model_dump(mode="json"))
+    make_latest(folder)
+
+
+def make_latest(folder: RunFolder) -> None:
+    """Let a run, whose settings are there, be the latest one of its project.
+
+    A number says so, for a copied project has other times of files. Runs of earlier versions have
+    none: they come before the others, in the order of the times of their settings.
 
     Raises:
         StorageError: When the project folder cannot be written.
     """
-    path = folder.path / run_names.CONFIG
-    write_json_atomic(path, config.model_dump(mode="json"))
-    others = (
-        other / run_names.CONFIG for other in folder.path.parent.iterdir() if other != path.parent
-    )
-    youngest = max((file.stat().st_mtime for file in others if file.exists()), default=0.0)
-    if path.stat().st_mtime <= youngest:
+    others = [other for other in folder.path.parent.iterdir() if other != folder.path]
+    place = 1 + max(map(_place_of, others), default=0)
+    write_json_atomic(folder.path / run_names.ORDER, {"place": place})
+    path, files = folder.path / run_names.CONFIG, (one / run_names.CONFIG for one in others)
+    youngest = max((file.stat().st_mtime for file in files if file.exists()), default=0.0)
+    if path.stat().st_mtime <= youngest:  # two that are made at one moment have one number
         os.utime(path, (youngest + _CLOCK_STEP_S, youngest + _CLOCK_STEP_S))
+
+
+def _place_of(run: Path) -> int:
+    """Return the place of a run among those of its project, from 1; 0 where nothing says it."""
+    path, place = run / run_names.ORDER, None
+    if path.exists():
+        with suppress(RunError):  # as where it is absent
+            place = read_object(path, RunError, "delete it").get("place")
+    return place if type(place) is int else 0
 
 
 def run_named(project_folder: Path, name: str) -> RunFolder:
@@ -346,11 +364,12 @@ def best_round(run: RunFolder) -> int:
 
 def runs_of(project_folder: Path) -> list[RunFolder]:
     """Return all runs of a project, the latest last; links that lead out of it are left out."""
-    dated = []
+    placed = []
     for path in (project_folder / RUNS).glob(f"*/{run_names.CONFIG}"):
         with suppress(AslsegError, OSError):
-            dated.append((path.stat().st_mtime, run_named(project_folder, path.parent.name)))
-    return [run for _, run in sorted(dated, key=lambda pair: (pair[0], pair[1].run_id))]
+            run = run_named(project_folder, path.parent.name)
+            placed.append(((_place_of(run.path), path.stat().st_mtime, run.run_id), run))
+    return [run for _, run in sorted(placed, key=lambda pair: pair[0])]
 
 
 def refuse_foreign_results(project_folder: Path, cases: Iterable[Case]) -> None:

@@ -13,11 +13,12 @@ from aslseg import run_names
 from aslseg.project.case import RUNS
 from aslseg.project.remote_run import FILE_NAME as NOTE
 from aslseg.project.remote_run import RemoteRun, write_remote_run
+from aslseg.project.run_folder import RunFolder, make_latest
 from aslseg.remote.connection import Connection
 from aslseg.remote.wire import PROJECTS, Files, ListRun
 from aslseg.storage import inside
 
-_STAYS = (run_names.LOCK, NOTE)
+_STAYS = (run_names.LOCK, run_names.ORDER, NOTE)
 _AT_THE_END = (run_names.EVENTS, run_names.LOG, run_names.REPORT)
 _WEIGHTS, _UNFINISHED = ".safetensors", ".training.safetensors"
 _AT_ONCE = 64
@@ -62,6 +63,8 @@ def fetch_run(
             names = wanted[start : start + _AT_ONCE]
             for name in _fetch(connection, note, folder, names):
                 fetched[name] = stamps[name]
+                if name == run_names.CONFIG:
+                    make_latest(RunFolder(folder))  # of the runs here; the host knows fewer
         for name in [name for name in fetched if name not in stamps] if there else ():
             inside(folder, Path(name)).unlink(missing_ok=True)
             del fetched[name]

@@ -39,7 +39,7 @@ from aslseg.remote.wire import (
 from aslseg.storage import sha256_of, this_computer, visible_files, write_json_atomic
 
 _FOLDERS = (LABELS, MASKS, LESIONS)
-_OF_WORK = (run_names.LOCK, NOTE)
+_OF_WORK = (run_names.LOCK, run_names.ORDER, NOTE)
 _NOT_FOR_PREDICTIONS = (
     run_names.PREDICTIONS,
     run_names.PSEUDO,

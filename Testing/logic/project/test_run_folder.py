@@ -86,12 +86,26 @@ def test_the_run_made_last_is_the_latest_after_the_clock_was_put_back(
 
 def test_a_run_is_found_by_name_or_as_the_latest(tmp_path: Path, run: RunFolder) -> None:
     second = create_run(tmp_path, CONFIG, "a second")
-    old = time.time() - 60
-    os.utime(run.path / "config.json", (old, old))
     assert open_run(tmp_path, "first") == run
     assert open_run(tmp_path) == second
-    os.utime(second.path / "config.json", (old - 60, old - 60))
+    old = time.time() - 60
+    for one, written in ((run, old), (second, old - 60)):  # of an earlier version
+        (one.path / "order.json").unlink()
+        os.utime(one.path / "config.json", (written, written))
     assert open_run(tmp_path) == run
+    third = create_run(tmp_path, CONFIG, "a third")
+    assert open_run(tmp_path) == third
+
+
+def test_the_latest_run_is_so_in_a_copy_of_the_project_too(tmp_path: Path, run: RunFolder) -> None:
+    (tmp_path / "p" / "runs").mkdir(parents=True)
+    made = [create_run(tmp_path / "p", CONFIG, name).run_id for name in ("a", "c", "b")]
+    for age_s, name in enumerate(("c", "b", "a")):  # times of files are those of copying
+        path = tmp_path / "p" / "runs" / name / "config.json"
+        os.utime(path, (time.time() - age_s, time.time() - age_s))
+    assert [one.run_id for one in runs_of(tmp_path / "p")] == made
+    (tmp_path / "p" / "runs" / "b" / "order.json").write_text("{")
+    assert [one.run_id for one in runs_of(tmp_path / "p")] == ["b", "a", "c"]
 
 
 def test_a_run_that_is_not_there_is_refused_with_the_known_ones(

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
 from aslseg import __version__
+from aslseg.config import RunConfig
 from aslseg.errors import AslsegError
 from aslseg.project.remote_run import RemoteRun
+from aslseg.project.run_folder import create_run, open_run, runs_of
 from aslseg.remote.connection import Connection, ConnectionLostError
 from aslseg.remote.fetching import fetch_run
 from aslseg.remote.hosts import HostError, host_of
-from aslseg.remote.wire import WIRE, Hello, Lacking, Missing
+from aslseg.remote.wire import WIRE, Files, FileState, Hello, Lacking, Missing
+from aslseg.storage import write_text_atomic
 
 HELLO = Hello(aslseg=__version__, wire=WIRE, root="/there").model_dump_json()
 
@@ -124,3 +130,30 @@ def test_no_file_outside_of_the_run_is_written_or_deleted(
         fetch_run(connection, project, "a", note, is_over=True)
     connection.close()
     assert label.read_text("utf-8") == "of a person"
+
+
+class _FilesOfARun:
+    """In place of a connection: a run of a host, which knows no other one."""
+
+    def __init__(self, files: dict[str, str]) -> None:
+        self._files = files
+
+    def ask(self, *_: Any) -> Files:
+        return Files(files=[FileState(path=name, stamp="1") for name in self._files])
+
+    def fetch(self, wanted: Sequence[tuple[str, Path]]) -> Iterator[str]:
+        for there, here in wanted:
+            write_text_atomic(here, self._files[here.name])
+            yield there
+
+
+def test_a_run_that_a_host_has_begun_is_the_latest_one_here(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        create_run(tmp_path, RunConfig(), name)
+    there = {"config.json": RunConfig().model_dump_json(), "order.json": '{"place": 1}'}
+    note = RemoteRun(host="gpu1", project="0" * 32, session="1" * 32)
+    connection = cast(Connection, _FilesOfARun(there))
+    fetch_run(connection, tmp_path, "three", note, is_over=False)
+    assert [run.run_id for run in runs_of(tmp_path)] == ["one", "two", "three"]
+    os.utime(tmp_path / "runs" / "three" / "config.json", (1, 1))  # as in a copy
+    assert open_run(tmp_path).run_id == "three"
