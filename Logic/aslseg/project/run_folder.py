@@ -21,7 +21,7 @@ from aslseg.data.images import read_geometry
 from aslseg.data.orientation import ORIENTATION, axis_names
 from aslseg.errors import AslsegError, ProjectError, RunError
 from aslseg.events import Monitor
-from aslseg.project.case import RUNS, Case
+from aslseg.project.case import RUNS, Case, name_key
 from aslseg.project.project import Project
 from aslseg.project.remote_run import read_remote_run
 from aslseg.project.run_status import LearntData, RunStatus
@@ -375,15 +375,17 @@ def runs_of(project_folder: Path) -> list[RunFolder]:
 def refuse_foreign_results(project_folder: Path, cases: Iterable[Case]) -> None:
     """Make sure that no run has results of another image under the name of a case.
 
+    Names that are one file on some systems count as one.
+
     Raises:
         ProjectError: When one has: they would be shown and exported as this case's.
     """
     for run in runs_of(project_folder):
         seen: dict[str, str] = {}
         with suppress(AslsegError):  # a damaged run is never shown
-            seen = run.images
+            seen = {name_key(name): digest for name, digest in run.images.items()}
         for case in cases:
-            if saw_another(seen, case):
+            if seen.get(name_key(case.id), case.image_sha256) != case.image_sha256:
                 msg = (
                     f"Run '{run.run_id}' has results of another image under the name {case.id}; "
                     "choose another name, or delete the run's folder if it is not needed any more."
