@@ -922,7 +922,7 @@ def test_what_training_on_decisions_changed_is_shown_case_by_case(
     assert ui.changesTable.isHidden()
     assert ui.trainOnButton.enabled
     sent: list[tuple[str, object]] = []
-    logic._train = lambda do, arguments, wait: sent.append((do, arguments["share"]))
+    logic._train = lambda do, arguments: sent.append((do, arguments["share"]))
     click(ui.trainOnButton)
     ui.trainOnShareBox.value = 25
     click(ui.trainOnButton)
