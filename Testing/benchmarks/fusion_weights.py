@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from lesion_candidates import scores, summary
+from lits_study import truth_path
 
 from aslseg.context import RunContext
 from aslseg.data.images import read_labelmap
@@ -51,8 +52,7 @@ def main() -> None:
     rows: dict[str, dict[str, list[dict]]] = {"train": {}, "test": {}}
     hidden = [case for case in context.project.cases if case.label is None]
     for case in hidden:
-        number = case.id.removeprefix("lits-")
-        truth = axial_labelmap(read_labelmap(arguments.data / f"segmentation-{number}.nii.gz"))
+        truth = axial_labelmap(read_labelmap(truth_path(arguments.data, case.id)))
         volume = axial_volume(context.image(case))
         if supervised is not None:
             alone = labels_of(context, volume, all_targets(supervised.predict_stages(volume)))

@@ -109,6 +109,11 @@ def study_project(arguments: argparse.Namespace, splits: dict, labelled: int) ->
     return create_project(folder, files)
 
 
+def truth_path(data: Path, case_id: str) -> Path:
+    """Return the file of the label map of a case, which no project names while it is hidden."""
+    return data / f"segmentation-{case_id.removeprefix('lits-')}.nii.gz"
+
+
 def scores(run: RunFolder, project: Project, data: Path) -> list[dict]:
     """Score the unlabelled and the test cases of all rounds."""
     rows: list[dict] = []
@@ -116,7 +121,7 @@ def scores(run: RunFolder, project: Project, data: Path) -> list[dict]:
     for number in run.rounds:
         for case in hidden:
             split = "unlabelled" if case.split == "train" else "test"
-            truth = read_labelmap(data / f"segmentation-{case.id.removeprefix('lits-')}.nii.gz")
+            truth = read_labelmap(truth_path(data, case.id))
             for source, path in label_maps(run.round(number), case.id):
                 facts = {"round": number, "source": source, "split": split, "case": case.id}
                 rows += score_rows(read_labelmap(path), truth, project.targets, facts)

@@ -27,6 +27,7 @@ import numpy as np
 import torch
 from economy.person import first_step
 from economy.sight import Standard, filled_between, surface_dice
+from lits_study import truth_path
 
 from aslseg.data.images import read_labelmap
 from aslseg.data.orientation import axial_labelmap, axial_volume
@@ -53,8 +54,7 @@ def main() -> None:
     organs = Specialist(specialist.networks, stage.targets, specialist.config, specialist.device)
     found: dict[tuple[float, str], list[float]] = defaultdict(list)
     for case in project.unlabelled[: arguments.cases]:
-        number = case.id.removeprefix("lits-")
-        truth = axial_labelmap(read_labelmap(arguments.data / f"segmentation-{number}.nii.gz"))
+        truth = axial_labelmap(read_labelmap(truth_path(arguments.data, case.id)))
         volume = axial_volume(project.load_image(case))
         goal = truth.labels > 0
         predicted = labels_from(organs.predict(volume), stage.targets, volume, 0.0).labels > 0

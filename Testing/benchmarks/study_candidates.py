@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from lits_study import truth_path
 
 from aslseg.data.images import read_labelmap
 from aslseg.data.masks import drop_small, label_components
@@ -58,7 +59,7 @@ def main() -> None:
         first_threshold = next(row.threshold for rows in tables for row in rows)
         for number in run.rounds:
             for case in cases:
-                truth = arguments.data / f"segmentation-{case.id.removeprefix('lits-')}.nii.gz"
+                truth = truth_path(arguments.data, case.id)
                 predictions = run.round(number) / "predictions" / case.id
                 found, count = judged_candidates(predictions, truth, first_threshold)
                 judged[number, case.split].append(found)

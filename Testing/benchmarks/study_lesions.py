@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 from lesion_candidates import scores, summary
-from lits_study import label_maps
+from lits_study import label_maps, truth_path
 
 from aslseg.benchmark.scoring import CasePrediction, with_lesion_rule
 from aslseg.data.images import read_labelmap
@@ -50,8 +50,7 @@ def main() -> None:
 
 
 def truth_of(case: Case, data: Path) -> Labelmap:
-    file = f"segmentation-{case.id.removeprefix('lits-')}.nii.gz"
-    return axial_labelmap(read_labelmap(data / file))
+    return axial_labelmap(read_labelmap(truth_path(data, case.id)))
 
 
 def rule_scores(project: Project, run: RunFolder, data: Path) -> list[dict]:

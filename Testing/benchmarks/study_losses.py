@@ -14,6 +14,8 @@ import csv
 import statistics
 from pathlib import Path
 
+from lits_study import truth_path
+
 from aslseg.data.images import read_labelmap
 from aslseg.evaluation.metrics import dice
 from aslseg.project.project import open_project
@@ -59,8 +61,7 @@ def losses(data: Path, run: RunFolder, number: int, names: list[str]) -> str:
     """Score tumours as they are, and without what lies outside of the true liver."""
     plain, inside, outside = [], [], []
     for name in names:
-        path = data / f"segmentation-{name.removeprefix('lits-')}.nii.gz"
-        truth = read_labelmap(path).labels
+        truth = read_labelmap(truth_path(data, name)).labels
         predicted = read_labelmap(
             run.round(number) / "predictions" / name / "refined.nii.gz"
         ).labels
