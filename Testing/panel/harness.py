@@ -57,7 +57,7 @@ def wait_for_engine(logic: Any, settle_s: float = 0.1) -> None:
     harness.run_event_loop(settle_s)
 
 
-def learn_in_few_steps(logic: Any) -> None:
+def use_brief_engine(logic: Any) -> None:
     """Use an engine whose networks learn drawn slices in a fifth of their steps."""
     script = Path(__file__).with_name("brief_engine.py")
     logic.engine._python = [sys.executable, str(script)]

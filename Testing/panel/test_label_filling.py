@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import slicer
 import vtk
-from harness import learn_in_few_steps, read_mask, wait_for_engine, wait_for_files, write_mask
+from harness import read_mask, use_brief_engine, wait_for_engine, wait_for_files, write_mask
 
 from aslseg.evaluation.metrics import dice
 from standin.harness import choose_node, click, run_event_loop, wait_until
@@ -190,7 +190,7 @@ def press_and_wait_for_learning(person: Beginner) -> None:
 
 @pytest.mark.slow
 def test_what_is_drawn_meanwhile_is_kept(person: Beginner, dialogs: Any) -> None:
-    learn_in_few_steps(person.logic)
+    use_brief_engine(person.logic)
     person.draw(*DRAWN)
     press_and_wait_for_learning(person)
     person.draw(2)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import slicer
-from harness import learn_in_few_steps, read_mask, wait_for_engine, write_mask
+from harness import read_mask, use_brief_engine, wait_for_engine, write_mask
 from lesion_reviewer import CASE, TUMOUR, Reviewer
 
 from aslseg.data.masks import BoundingBox
@@ -56,7 +56,7 @@ def test_a_lesion_is_filled_between_drawn_slices_and_that_is_undone(
     reviewer: Reviewer, tmp_path: Path
 ) -> None:
     logic = reviewer.logic
-    learn_in_few_steps(logic)
+    use_brief_engine(logic)
     before = draw(reviewer, *DRAWN)
     assert logic.drawn_slices_of(0) == DRAWN
     fill(reviewer)
@@ -143,7 +143,7 @@ def test_a_lesion_that_is_decided_about_meanwhile_stays_as_it_is(
     reviewer: Reviewer, dialogs: Any
 ) -> None:
     logic = reviewer.logic
-    learn_in_few_steps(logic)
+    use_brief_engine(logic)
     draw(reviewer, *DRAWN)
     events: list[Any] = []
     logic.engine.event.connect(events.append)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import slicer
-from harness import learn_in_few_steps
+from harness import use_brief_engine
 from trained import overrides_of, small_settings
 
 from standin.harness import run_event_loop
@@ -48,7 +48,7 @@ def test_the_script_page_does_what_it_says(module: Any, folder: Path, capsys: An
         if SETTINGS in block:  # they would learn for minutes
             names["settings"] = overrides_of(small_settings("none", iterations=4))
         if "logic" in names:
-            learn_in_few_steps(names["logic"])
+            use_brief_engine(names["logic"])
         exec(compile(block.replace(SETTINGS, ""), str(PAGE), "exec"), names)
     assert "settings" in names
     lines = capsys.readouterr().out.splitlines()

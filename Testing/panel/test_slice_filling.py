@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import slicer
 from harness import (
-    learn_in_few_steps,
     put_under,
     shift_up,
     show_slice_of,
+    use_brief_engine,
     wait_for_engine,
     wait_for_files,
     write_labels,
@@ -30,7 +30,7 @@ from standin.harness import click, run_event_loop, wait_until
 @pytest.fixture
 def person(open_module: Callable[..., Any], trained: Path) -> Repairer:
     repairer = Repairer(open_module(), trained)
-    learn_in_few_steps(repairer.logic)
+    use_brief_engine(repairer.logic)
     return repairer
 
 

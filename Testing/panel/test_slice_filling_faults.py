@@ -13,9 +13,9 @@ import pytest
 import slicer
 from harness import (
     close_project,
-    learn_in_few_steps,
     show_slice_of,
     start_filling,
+    use_brief_engine,
     wait_for_engine,
     wait_for_files,
     write_mask,
@@ -29,7 +29,7 @@ from standin.harness import click, run_event_loop
 @pytest.fixture
 def person(open_module: Callable[..., Any], trained: Path) -> Repairer:
     repairer = Repairer(open_module(), trained)
-    learn_in_few_steps(repairer.logic)
+    use_brief_engine(repairer.logic)
     repairer.draw(FIRST, LAST)
     repairer.look()
     return repairer

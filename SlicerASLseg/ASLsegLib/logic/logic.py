@@ -1,7 +1,7 @@
 """Everything that the panel does, without the panel: for scripts and for the Python console.
 
-Volumes and segmentations are MRML nodes, projects are the library's. A method
-that takes time waits for its result, and the application goes on meanwhile. Its `begin`, such as
+Volumes and segmentations are MRML nodes, projects are the library's. A method that takes time waits
+for its result, and the application goes on meanwhile. Its `begin`, such as
 `logic.train.begin("quick")`, returns at once: `poll` has to be called from time to time then, as
 the panel's timer does, and what comes of it is told by signals and events.
 """
@@ -117,9 +117,7 @@ class Logic(
 
     @waiting
     def estimate(
-        self,
-        preset: str = "quick",
-        changes: dict[str, Any] | None = None,
+        self, preset: str = "quick", changes: dict[str, Any] | None = None
     ) -> Pending[EstimateFacts]:
         """Estimate how long a training on the open project would take on the chosen computer.
 
